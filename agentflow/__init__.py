@@ -1,0 +1,1 @@
+"""Durable, cached, streaming multi-agent workflows in plain Python functions."""

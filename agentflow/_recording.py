@@ -1,0 +1,63 @@
+"""How a model request meets the run it is made in, without either tower knowing the other.
+
+An agent asks the recording in force for a slot before each model request and saves the answer into it.
+What a slot's key is made of (run, session, place, how many equal requests came before) is the run's business.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, Protocol
+
+import attrs
+
+if TYPE_CHECKING:
+    from agentflow.types import Scope
+
+__all__ = ["RECORDING", "RecordedUsage", "Recording", "Slot"]
+
+
+@attrs.frozen
+class RecordedUsage:
+    """What one answered request used, for the run's account."""
+
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@attrs.frozen
+class Slot:
+    """The place of one model request among those its run remembers.
+
+    Attributes:
+        key: Where the answer is kept.
+        answer: The remembered answer, or None if the request must be made.
+    """
+
+    key: str
+    answer: bytes | None
+
+
+class Recording(Protocol):
+    """Remembers the model requests of the body or step call that is running."""
+
+    def slot(self, request: bytes, scope: Scope) -> Slot:
+        """Return the slot of a request, given in its canonical bytes; counts it among its equals.
+
+        Raises:
+            AgentflowError: If the run may make no further request (cancelled, timed out, over its budget).
+        """
+        ...
+
+    def save(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> None:
+        """Keep an answer; it is durable when this returns."""
+        ...
+
+    async def asave(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> None:
+        """Keep an answer without blocking the running loop."""
+        ...
+
+
+RECORDING: Final[ContextVar[Recording | None]] = ContextVar("agentflow_recording", default=None)
+"""The recording in force; None outside a run, where nothing is remembered."""

@@ -1,0 +1,152 @@
+"""What happened in a run, as a closed family of values: `Event` is any of them.
+
+Events are recorded in the run's store with a sequence number that grows by one inside a run.
+A hit is an event too, but never causes a commit of its own: it is written with the next thing that is.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Emitted",
+    "Event",
+    "ModelAnswered",
+    "RunCancelled",
+    "RunCompleted",
+    "RunFailed",
+    "RunInterrupted",
+    "RunStarted",
+    "StepCompleted",
+    "StepFailed",
+    "StepHit",
+    "StepRetried",
+    "StepStarted",
+]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seq: int = 0
+    """The event's number in its run, from 1; 0 until it is recorded."""
+    run_id: str = ""
+    attempt: int = 0
+    """The run's attempt in which it happened, from 1."""
+    at: float = 0.0
+    """When, as seconds since the epoch (UTC)."""
+
+
+class RunStarted(_Event):
+    """An attempt of the run has begun."""
+
+    type: Literal["run_started"] = "run_started"
+
+
+class RunCompleted(_Event):
+    """The run's function returned."""
+
+    type: Literal["run_completed"] = "run_completed"
+
+
+class RunFailed(_Event):
+    """The run's function raised."""
+
+    type: Literal["run_failed"] = "run_failed"
+    error: str
+
+
+class RunCancelled(_Event):
+    """The run was cancelled."""
+
+    type: Literal["run_cancelled"] = "run_cancelled"
+
+
+class RunInterrupted(_Event):
+    """The run's stream was closed before its end, or its process was asked to stop."""
+
+    type: Literal["run_interrupted"] = "run_interrupted"
+
+
+class _StepEvent(_Event):
+    step: str
+    key: str
+    """The key of the call, as `Step.key()` gives it; empty for a call that is not remembered."""
+
+
+class StepStarted(_StepEvent):
+    """A step call missed and its function was entered."""
+
+    type: Literal["step_started"] = "step_started"
+
+
+class StepCompleted(_StepEvent):
+    """A step's function returned, and its result is durable (if it is one to remember)."""
+
+    type: Literal["step_completed"] = "step_completed"
+    seconds: float
+    attempts: int = 1
+    remembered: bool = True
+    """False if `cache_if` refused it, or if it has nowhere to be remembered."""
+
+
+class StepHit(_StepEvent):
+    """A step call was answered from the store, or by another call of the same key that was in flight."""
+
+    type: Literal["step_hit"] = "step_hit"
+
+
+class StepRetried(_StepEvent):
+    """An attempt of a step failed and another one follows."""
+
+    type: Literal["step_retried"] = "step_retried"
+    error: str
+    pause: float
+    """Seconds until the next attempt."""
+
+
+class StepFailed(_StepEvent):
+    """A step call ended without a result."""
+
+    type: Literal["step_failed"] = "step_failed"
+    error: str
+    attempts: int = 1
+
+
+class ModelAnswered(_Event):
+    """A model request was answered and the answer is durable."""
+
+    type: Literal["model_answered"] = "model_answered"
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    replayed: bool = False
+    """True if the answer came from the store and nothing was paid."""
+
+
+class Emitted(_Event):
+    """Something the user's own code said through `ctx.emit(...)`."""
+
+    type: Literal["emitted"] = "emitted"
+    value: Any
+    """A JSON value."""
+
+
+Event: TypeAlias = Annotated[
+    RunStarted
+    | RunCompleted
+    | RunFailed
+    | RunCancelled
+    | RunInterrupted
+    | StepStarted
+    | StepCompleted
+    | StepHit
+    | StepRetried
+    | StepFailed
+    | ModelAnswered
+    | Emitted,
+    Field(discriminator="type"),
+]
+"""Any event; a discriminated union on `type`."""

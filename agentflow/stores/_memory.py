@@ -1,0 +1,228 @@
+"""A store in this process's memory: the reference implementation of the protocol, and the one for tests."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import attrs
+
+from agentflow.exceptions import PayloadTooLarge, RunConflict
+from agentflow.stores._base import (
+    ANY_REVISION,
+    Entry,
+    EntryFilter,
+    EventRecord,
+    Fence,
+    RunFilter,
+    RunRecord,
+    StateChanged,
+    StateRow,
+    StateWrite,
+    Transaction,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["MemoryStore"]
+
+NOTHING = StateRow(None, 0)
+
+
+class MemoryStore:
+    """Keeps everything in memory, until the object is gone.
+
+    Semantics are those of `DiskStore`, encoding included, so that a test sees the refusals that production would.
+
+    ```python
+    from agentflow.stores import MemoryStore
+
+    store = MemoryStore()
+    assert store.read("nothing here") is None
+    ```
+
+    Args:
+        max_value_bytes: The largest value accepted.
+    """
+
+    def __init__(self, *, max_value_bytes: int = 256 * 1024 * 1024) -> None:
+        self._max_value_bytes = max_value_bytes
+        self._mutex = threading.RLock()
+        self._entries: dict[str, Entry] = {}
+        self._state: dict[tuple[str, str], dict[str, StateRow]] = {}
+        self._runs: dict[str, RunRecord] = {}
+        self._events: dict[str, list[EventRecord]] = {}
+        self._locks: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"MemoryStore({len(self._entries)} entries)"
+
+    @property
+    def identity(self) -> str:
+        """Equal only for the same object."""
+        return f"memory:{id(self)}"
+
+    @property
+    def location(self) -> str:
+        """Where it is, for messages."""
+        return "memory:"
+
+    def read(self, key: str) -> bytes | None:
+        """Return the sealed result under a key, or None."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.payload
+
+    def commit(self, transaction: Transaction) -> None:
+        """Apply a transaction whole, or raise and apply nothing."""
+        check_sizes(transaction, self._max_value_bytes, self.location)
+        with self._mutex:
+            self._check_fence(transaction.fence)
+            self._check_revisions(transaction.state)
+            self._apply(transaction)
+
+    def commit_soon(self, transaction: Transaction) -> Future[None]:
+        """Apply a transaction; memory never blocks, so the future is done."""
+        done: Future[None] = Future()
+        try:
+            self.commit(transaction)
+        except Exception as error:  # noqa: BLE001 - it is raised where the future is asked
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+        return done
+
+    def _check_fence(self, fence: Fence | None) -> None:
+        if fence is None:
+            return
+        run = self._runs.get(fence.run_id)
+        if (run.owner if run else "") != fence.owner:
+            raise lost_run(fence.run_id)
+
+    def _check_revisions(self, writes: Sequence[StateWrite]) -> None:
+        changed = {}
+        for write in writes:
+            row = self.state_row(write.workflow, write.session_id, write.key)
+            if write.expected is not ANY_REVISION and write.expected != row.revision:
+                changed[write.key] = row
+        if changed:
+            raise StateChanged(changed)
+
+    def _apply(self, transaction: Transaction) -> None:
+        for key in transaction.forget:
+            self._entries.pop(key, None)
+        for entry in transaction.entries:
+            self._entries[entry.key] = attrs.evolve(entry, size=len(entry.payload))
+        for write in transaction.state:
+            rows = self._state.setdefault((write.workflow, write.session_id), {})
+            rows[write.key] = StateRow(write.value, rows.get(write.key, NOTHING).revision + 1)
+        for event in transaction.events:
+            self._events.setdefault(event.run_id, []).append(event)
+        if transaction.run:
+            self._runs[transaction.run.id] = transaction.run
+
+    def entries(self, which: EntryFilter) -> Sequence[Entry]:
+        """List entries without their payloads, oldest first."""
+        with self._mutex:
+            found = [attrs.evolve(entry, payload=b"") for entry in self._entries.values() if which.accepts(entry)]
+        return sorted(found, key=lambda entry: entry.created_at)
+
+    def state_row(self, workflow: str, session_id: str, key: str) -> StateRow:
+        """Return one key of a session's state."""
+        return self._state.get((workflow, session_id), {}).get(key, NOTHING)
+
+    def state_keys(self, workflow: str, session_id: str) -> Sequence[str]:
+        """Return the keys that have a value."""
+        with self._mutex:
+            rows = self._state.get((workflow, session_id), {})
+            return [key for key, row in rows.items() if row.value is not None]
+
+    def run(self, run_id: str) -> RunRecord | None:
+        """Return a run, or None."""
+        return self._runs.get(run_id)
+
+    def runs(self, which: RunFilter, limit: int | None = None) -> Sequence[RunRecord]:
+        """List runs, newest first."""
+        with self._mutex:
+            newest_first = reversed(list(self._runs.values()))
+        return list(islice((run for run in newest_first if which.accepts(run)), limit))
+
+    def events(self, run_id: str, after: int = 0, limit: int | None = None) -> Sequence[EventRecord]:
+        """List events of a run with a greater number, in order."""
+        with self._mutex:
+            return list(islice((event for event in self._events.get(run_id, ()) if event.seq > after), limit))
+
+    def last_event(self, run_id: str) -> EventRecord | None:
+        """Return the newest event of a run, or None."""
+        events = self._events.get(run_id)
+        return events[-1] if events else None
+
+    def sessions(self, workflow: str, limit: int | None = None) -> Sequence[str]:
+        """List the sessions of a workflow."""
+        with self._mutex:
+            found = {session for owner, session in self._state if owner == workflow}
+            found.update(run.session_id for run in self._runs.values() if run.workflow == workflow)
+            found.update(
+                entry.session_id
+                for entry in self._entries.values()
+                if entry.workflow == workflow and entry.scope == "session"
+            )
+        return sorted(found)[:limit]
+
+    def delete_session(self, workflow: str, session_id: str) -> None:
+        """Remove everything a session of a workflow has."""
+        with self._mutex:
+            self._state.pop((workflow, session_id), None)
+            for run in self.runs(RunFilter(workflow=workflow, session_id=session_id)):
+                del self._runs[run.id]
+                self._events.pop(run.id, None)
+            for entry in self.entries(EntryFilter(workflow=workflow, session_id=session_id)):
+                del self._entries[entry.key]
+
+    def try_lock(self, name: str) -> bool:
+        """Take a named lock if nobody has it."""
+        with self._mutex:
+            if name in self._locks:
+                return False
+            self._locks.add(name)
+            return True
+
+    def unlock(self, name: str) -> None:
+        """Give a named lock back."""
+        self._locks.discard(name)
+
+    def is_locked(self, name: str) -> bool:
+        """Whether anybody holds a named lock."""
+        return name in self._locks
+
+    def close(self) -> None:
+        """Do nothing: memory has nothing to release."""
+
+
+def check_sizes(transaction: Transaction, limit: int, location: str) -> None:
+    """Refuse values over the limit before anything is written.
+
+    Raises:
+        PayloadTooLarge: If one is.
+    """
+    named = [(f"the result of step {entry.step!r}", len(entry.payload)) for entry in transaction.entries]
+    named += [(f"state[{write.key!r}]", len(write.value or b"")) for write in transaction.state]
+    for name, size in named:
+        if size > limit:
+            raise PayloadTooLarge(
+                f"{name} is {size:,} bytes encoded, and the store at {location} accepts {limit:,}: "
+                "keep large data in a file and remember its path, or raise max_value_bytes",
+                path=location,
+                hint="remember a path, or raise max_value_bytes",
+            )
+
+
+def lost_run(run_id: str) -> RunConflict:
+    """Return the error of a process that writes for a run it does not have any more."""
+    return RunConflict(
+        f"run {run_id} was taken over by another process, so nothing more of this attempt is kept: "
+        "call its workflow again for the outcome",
+        run_id=run_id,
+    )
