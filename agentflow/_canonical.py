@@ -3,8 +3,8 @@
 It knows scalars, their tuples and frozensets, and how parts are joined so that no two lists of
 parts give the same bytes. It does not know arguments, steps, models or arrays: `_keys` does.
 
-Theory of operation. Every node is its tag, the number of its parts and each part behind its own
-length, so neither user text nor a neighbour can imitate a boundary. Nothing here asks a value for
+Theory of operation. Every node is its tag, the number of its parts, the length of each and then the
+parts, so neither user text nor a neighbour can imitate a boundary. Nothing here asks a value for
 its `repr`, `str`, `hash` or equality: those belong to the user's classes, change between processes
 and may lie. A value is recognised by its exact type, found by the identity of that type (a metaclass
 may define `__eq__` and `__hash__` too). The bytes are a format: what is in a store was found by
@@ -31,7 +31,7 @@ import struct
 import sys
 from enum import EnumType, Flag
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,10 +50,12 @@ def node(tag: bytes, *parts: bytes) -> bytes:
         tag: What the parts are; shorter than 256 bytes.
         *parts: Encoded parts, in the order that counts.
     """
-    pieces = [len(tag).to_bytes(1), tag, len(parts).to_bytes(8)]
-    for part in parts:
-        pieces += (len(part).to_bytes(8), part)
-    return b"".join(pieces)
+    count = len(parts)
+    pack = _SIZES[count] if count < len(_SIZES) else struct.Struct(f">{count + 1}Q").pack
+    return b"".join((len(tag).to_bytes(1), tag, pack(count, *map(len, parts)), *parts))
+
+
+_SIZES: Final = tuple(struct.Struct(f">{count + 1}Q").pack for count in range(17))
 
 
 def digest(*parts: bytes) -> str:
@@ -111,7 +113,7 @@ def member(value: Any) -> bytes | None:
     An alias is its member; a flag counts by its value. The value stands beside the name so that an edited constant
     moves the key; where it is no scalar, the name alone counts, unless the enum made the member up at run time.
     """
-    cls: Any = type(value)
+    cls = cast("Any", type(value))
     if "<locals>" in cls.__qualname__:
         return None
     content = scalar(value._value_)

@@ -87,7 +87,7 @@ class Output(Generic[T]):
     name: str
     schema: OutputSchema | None
     _adapter: TypeAdapter[Any]
-    _wrapped: bool
+    _wrapper: TypeAdapter[dict[str, Any]] | None = None
 
     @classmethod
     def of(cls, output_type: Any) -> Output[T]:
@@ -108,14 +108,13 @@ class Output(Generic[T]):
     def _read_type(cls, output_type: Any) -> Output[T]:
         name, adapter = _type_name(output_type), TypeAdapter[Any](output_type)
         if output_type is str:
-            return cls(name, None, adapter, False)
-        schema = _schema_of(adapter)
-        wrapped = schema.get("type") != "object"
-        if wrapped:
-            adapter = object_adapter(_WRAPPER, {_WRAPPER: output_type})
-            schema = _schema_of(adapter)
+            return cls(name, None, adapter)
+        schema, wrapper = _schema_of(adapter), None
+        if schema.get("type") != "object":
+            wrapper = object_adapter(_WRAPPER, {_WRAPPER: output_type})
+            schema = _schema_of(wrapper)
         schema_name = re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")[:_SCHEMA_NAME_LENGTH]
-        return cls(name, OutputSchema(name=schema_name or _WRAPPER, json_schema=schema), adapter, wrapped)
+        return cls(name, OutputSchema(name=schema_name or _WRAPPER, json_schema=schema), adapter, wrapper)
 
     def read(self, text: str) -> T:
         """Return the value that the text of an answer stands for.
@@ -125,7 +124,17 @@ class Output(Generic[T]):
         """
         if self.schema is None:
             return cast("T", text)
-        return self._unwrapped(self._adapter.validate_json(_without_fence(text)))
+        text = _without_fence(text)
+        try:
+            return self._validated(text)
+        except ValidationError as error:
+            if self._wrapper is None:
+                raise
+            # Models often write the value itself where it was to be in an object; that is as good.
+            try:
+                return cast("T", self._adapter.validate_json(text))
+            except ValidationError:
+                raise error from None
 
     def partial(self, text: str) -> T | Unset:
         """Return the value that the beginning of an answer already makes, or UNSET.
@@ -146,12 +155,14 @@ class Output(Generic[T]):
         for candidate in _ever_shorter(begun):
             # By JSON text and not by Python values, so that strict models read dates and enums as they do at the end.
             try:
-                yield self._unwrapped(self._adapter.validate_json(json.dumps(candidate)))
+                yield self._validated(json.dumps(candidate))
             except ValidationError:
                 continue
 
-    def _unwrapped(self, value: Any) -> T:
-        return cast("T", value[_WRAPPER] if self._wrapped else value)
+    def _validated(self, text: str) -> T:
+        if self._wrapper is None:
+            return cast("T", self._adapter.validate_json(text))
+        return cast("T", self._wrapper.validate_json(text)[_WRAPPER])
 
 
 def _ever_shorter(begun: _Grown) -> Iterator[_Grown]:

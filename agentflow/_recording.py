@@ -33,10 +33,12 @@ class Slot:
     Attributes:
         key: Where the answer is kept.
         answer: The remembered answer, or None if the request must be made.
+        scope: How far the answer is shared.
     """
 
     key: str
     answer: bytes | None
+    scope: Scope = "run"
 
 
 class Recording(Protocol):

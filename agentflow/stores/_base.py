@@ -148,7 +148,11 @@ class StateChanged(Exception):  # noqa: N818 - an answer for the core, which mer
 
 @attrs.frozen
 class EventRecord:
-    """One event of a run, encoded."""
+    """One event of a run, encoded.
+
+    Attributes:
+        seq: Its number in the run, from 1. In a transaction it is 0: the store numbers events as it commits them.
+    """
 
     run_id: str
     seq: int

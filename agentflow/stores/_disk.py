@@ -7,37 +7,39 @@ All writes of this process go through one connection, batch by batch (`_commits`
 from __future__ import annotations
 
 import os
-import sqlite3
 import weakref
-from collections import deque
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from agentflow.exceptions import AgentflowError, RunConflict, StoreCorrupt, UsageError
+from agentflow.exceptions import PayloadTooLarge, UsageError
 from agentflow.stores import _schema
 from agentflow.stores._base import ANY_REVISION, StateChanged, StateRow
-from agentflow.stores._commits import CommitQueue, Pending
-from agentflow.stores._diskcache import FILE_NAME, Cache, connect, wait_while_busy
-from agentflow.stores._errors import store_errors
+from agentflow.stores._commits import CommitQueue
+from agentflow.stores._errors import damaged, store_errors
+from agentflow.stores._forks import survive_forks
 from agentflow.stores._locks import LockFile
-from agentflow.stores._memory import check_sizes, lost_run
-from agentflow.stores._opening import check_file, gone, is_made, make_directory, open_cache
+from agentflow.stores._memory import check_sizes, failed, lost_run
+from agentflow.stores._place import Place
+from agentflow.stores._reading import Readers
+from agentflow.stores._schema import bound
+from agentflow.stores._writing import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
     from concurrent.futures import Future
 
     from agentflow.stores._base import Entry, EntryFilter, EventRecord, Fence, RunFilter, RunRecord, Transaction
+    from agentflow.stores._writing import Writing
 
 __all__ = ["DiskStore"]
 
 _SYNCHRONOUS: Final = {"power": 2, "process": 1}
-_READERS_KEPT: Final = 8
+_MOST_BYTES: Final = 900_000_000  # SQLite's own limit of a row is 1 000 000 000
+_PATIENCE_AT_EXIT: Final = 1.0  # seconds that the end of the interpreter waits for what other threads are writing
 
-# A forked child must neither use nor close its parent's connections (sqlite.org/howtocorrupt.html, 2.6): they stay here, untouched.
+# What a forked child must neither use nor close, if a fork could not wait for it: kept here, untouched.
 _INHERITED: Final[list[object]] = []
-_STORES: Final[weakref.WeakSet[DiskStore]] = weakref.WeakSet()
 
 
 class DiskStore:
@@ -78,20 +80,26 @@ class DiskStore:
             raise UsageError(f'durability={durability!r}: write "power" or "process"')
         if on_corrupt not in ("raise", "recompute"):
             raise UsageError(f'on_corrupt={on_corrupt!r}: write "raise" or "recompute"')
+        if max_value_bytes > _MOST_BYTES:
+            raise UsageError(
+                f"max_value_bytes={max_value_bytes:,}: a file of SQLite holds values up to {_MOST_BYTES:,}"
+            )
         self.path = Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - resolve() would follow links
         self.on_corrupt = on_corrupt
-        self._file = self.path / FILE_NAME
-        self._durability = durability
+        self._identity = f"disk:{os.path.realpath(self.path)}"
+        self._synchronous = _SYNCHRONOUS[durability]
         self._busy_timeout = busy_timeout
         self._max_value_bytes = max_value_bytes
-        self._locks = LockFile.at(self.path / "locks")
+        self._locks = LockFile.of(self.path)
         self._begin()
-        _STORES.add(self)
+        survive_forks(self)
 
     def _begin(self) -> None:
-        self._commits = CommitQueue(self._apply)
-        self._files = _Files()
-        self._closer = weakref.finalize(self, self._files.close)
+        place = Place(self.path)
+        self._readers = Readers(place, self._busy_timeout)
+        self._writer = Writer(place, self._locks, self._synchronous)
+        self._commits = CommitQueue(self._writer.transaction, self._busy_timeout)
+        self._closer = weakref.finalize(self, _close, self._commits, self._readers, self._writer, self._locks)
 
     def __repr__(self) -> str:
         return f"DiskStore({str(self.path)!r})"
@@ -99,7 +107,7 @@ class DiskStore:
     @property
     def identity(self) -> str:
         """Equal for two objects over the same directory."""
-        return f"disk:{os.path.realpath(self.path)}"
+        return self._identity
 
     @property
     def location(self) -> str:
@@ -110,258 +118,162 @@ class DiskStore:
 
     def read(self, key: str) -> bytes | None:
         """Return the sealed result under a key, or None."""
-        row = self._one(_schema.READ, (key,))
-        if row is None:
+        rows = self._readers.rows(_schema.READ, (key,), tuple)
+        if not rows:
             return None
-        mode, value = row
-        if mode != 1 or type(value) is not bytes:
-            raise StoreCorrupt(
-                f"a row of the store at {self.path} is not one that agentflow wrote: somebody else writes there; "
-                "move the directory away, and look who",
-                path=self.location,
-            )
+        mode, filename, value = rows[0]
+        if mode != 1 or filename is not None or type(value) is not bytes:
+            raise damaged(self.location, "a row that agentflow did not write: somebody else writes there")
         return value
 
     def entries(self, which: EntryFilter) -> Sequence[Entry]:
         """List entries without their payloads, oldest first."""
-        found = map(_schema.entry_of, self._all(*_schema.entries_query(which)))
+        found = self._readers.rows(*_schema.entries_query(which), _schema.entry_of)
         return [entry for entry in found if which.tag is None or which.tag in entry.tags]
 
     def state_row(self, workflow: str, session_id: str, key: str) -> StateRow:
         """Return one key of a session's state."""
-        row = self._one(_schema.STATE_ROW, (workflow, _schema.to_text(session_id), _schema.to_text(key)))
-        return StateRow(*row) if row else StateRow(None, 0)
+        rows = self._readers.rows(_schema.STATE_ROW, (workflow, session_id, key), _schema.state_of)
+        return rows[0] if rows else StateRow(None, 0)
 
     def state_keys(self, workflow: str, session_id: str) -> Sequence[str]:
         """Return the keys that have a value."""
-        rows = self._all(_schema.STATE_KEYS, (workflow, _schema.to_text(session_id)))
-        return [_schema.from_text(key) for (key,) in rows]
+        return self._readers.rows(_schema.STATE_KEYS, (workflow, session_id), _schema.name_of)
 
     def run(self, run_id: str) -> RunRecord | None:
         """Return a run, or None."""
-        row = self._one(_schema.RUN, (_schema.to_text(run_id),))
-        return _schema.run_of(row) if row else None
+        rows = self._readers.rows(_schema.RUN, (run_id,), _schema.run_of)
+        return rows[0] if rows else None
 
     def runs(self, which: RunFilter, limit: int | None = None) -> Sequence[RunRecord]:
         """List runs, newest first."""
-        return [_schema.run_of(row) for row in self._all(*_schema.runs_query(which, limit))]
+        return self._readers.rows(*_schema.runs_query(which, limit), _schema.run_of)
 
     def events(self, run_id: str, after: int = 0, limit: int | None = None) -> Sequence[EventRecord]:
         """List events of a run with a greater number, in order."""
-        rows = self._all(_schema.EVENTS, (_schema.to_text(run_id), after, -1 if limit is None else limit))
-        return [_schema.event_of(row) for row in rows]
+        return self._readers.rows(_schema.EVENTS, (run_id, after, _up_to(limit)), _schema.event_of)
 
     def last_event(self, run_id: str) -> EventRecord | None:
         """Return the newest event of a run, or None."""
-        row = self._one(_schema.LAST_EVENT, (_schema.to_text(run_id),))
-        return _schema.event_of(row) if row else None
+        rows = self._readers.rows(_schema.LAST_EVENT, (run_id,), _schema.event_of)
+        return rows[0] if rows else None
 
     def sessions(self, workflow: str, limit: int | None = None) -> Sequence[str]:
         """List the sessions of a workflow."""
-        rows = self._all(_schema.SESSIONS, (workflow, -1 if limit is None else limit))
-        return [_schema.from_text(session_id) for (session_id,) in rows]
-
-    def _one(self, statement: str, values: tuple[Any, ...]) -> Any:
-        rows = self._all(statement, values)
-        return rows[0] if rows else None
-
-    def _all(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
-        with store_errors(self._file), self._reader() as reader:
-            if reader is None:
-                return []
-            rows = wait_while_busy(lambda: reader.execute(statement, values).fetchall(), self._busy_timeout)
-            return list(rows)
-
-    @contextmanager
-    def _reader(self) -> Iterator[sqlite3.Connection | None]:
-        readers = self._files.readers
-        try:
-            con = readers.pop()
-        except IndexError:
-            if not is_made(self.path):
-                yield None
-                return
-            con = self._connect()
-        try:
-            yield con
-        except BaseException:
-            con.close()
-            raise
-        if len(readers) < _READERS_KEPT:
-            readers.append(con)
-        else:
-            con.close()
-
-    def _connect(self) -> sqlite3.Connection:
-        if not self._file.exists():
-            raise gone(self.path)
-        con = connect(self._file, mode="ro")
-        try:
-            con.execute("PRAGMA mmap_size = 67108864")
-            check_file(con, self._file)
-        except BaseException:
-            con.close()
-            raise
-        return con
+        return self._readers.rows(_schema.SESSIONS, (workflow, _up_to(limit)), _schema.name_of)
 
     # Writing
 
     def commit(self, transaction: Transaction) -> None:
         """Make a transaction durable."""
         check_sizes(transaction, self._max_value_bytes, self.location)
-        self._commits.commit(transaction)
+        self._commits.run(partial(_write, transaction), transaction.size)
 
     def commit_soon(self, transaction: Transaction) -> Future[None]:
         """Make a transaction durable in the writer thread."""
-        check_sizes(transaction, self._max_value_bytes, self.location)
-        return self._commits.commit_soon(transaction)
+        try:
+            check_sizes(transaction, self._max_value_bytes, self.location)
+        except PayloadTooLarge as error:
+            return failed(error)
+        return self._commits.soon(partial(_write, transaction), transaction.size)
 
     def delete_session(self, workflow: str, session_id: str) -> None:
         """Remove everything a session of a workflow has."""
-        names = (workflow, _schema.to_text(session_id))
-        with self._commits.exclusive(), self._writing() as (sql, cache):
-            for (key,) in sql(_schema.SESSION_ENTRIES, names).fetchall():
-                cache.delete(key)
-            for statement in _schema.DROP_SESSION:
-                sql(statement, names)
-
-    def _apply(self, batch: Sequence[Pending]) -> None:
-        refused: list[tuple[Pending, AgentflowError | StateChanged]] = []
-        with self._writing() as (sql, cache):
-            for pending in batch:
-                sql("SAVEPOINT item")
-                try:
-                    _write(sql, cache, pending.transaction)
-                except (StateChanged, RunConflict) as refusal:
-                    sql("ROLLBACK TO item")
-                    refused.append((pending, refusal))
-                sql("RELEASE item")
-        for pending, reason in refused:
-            pending.future.set_exception(reason)
-        for pending in batch:
-            if not pending.future.done():
-                pending.future.set_result(None)
-
-    @contextmanager
-    def _writing(self) -> Iterator[tuple[Callable[..., sqlite3.Cursor], Cache]]:
-        with store_errors(self._file):
-            cache = self._writer()
-            try:
-                with cache.transaction() as sql:
-                    yield sql, cache
-            except (sqlite3.Error, OSError):
-                cache.close()  # after a failed write the connection's own view may be stale
-                raise
-
-    def _writer(self) -> Cache:
-        if self._files.cache is not None:
-            self._check_place()
-            return self._files.cache
-        cache = open_cache(
-            self.path, self._locks, synchronous=_SYNCHRONOUS[self._durability], busy_timeout=self._busy_timeout
-        )
-        self._files.cache = cache
-        self._files.inode = self._file.stat().st_ino
-        return cache
-
-    def _check_place(self) -> None:
-        # An unlinked file would take writes and lose them.
-        try:
-            same = self._file.stat().st_ino == self._files.inode
-        except FileNotFoundError:
-            same = False
-        if not same:
-            raise gone(self.path)
+        self._commits.run(partial(_delete_session, bound((workflow, session_id))))
 
     # Locks and life
 
     def try_lock(self, name: str) -> bool:
         """Take a named lock if nobody has it."""
-        with store_errors(self._file):
-            make_directory(self.path)
-            return self._locks.try_lock(name)
+        with store_errors(self.path):
+            return self._locks.try_lock(f"lock:{name}")
 
     def unlock(self, name: str) -> None:
         """Give a named lock back."""
-        with store_errors(self._file):
-            self._locks.unlock(name)
+        with store_errors(self.path):
+            self._locks.unlock(f"lock:{name}")
 
     def is_locked(self, name: str) -> bool:
         """Whether anybody holds a named lock."""
-        with store_errors(self._file):
-            return self._locks.is_locked(name)
+        with store_errors(self.path):
+            return self._locks.is_locked(f"lock:{name}")
 
     def close(self) -> None:
-        """Close files; using the store again opens them again."""
-        with self._commits.exclusive():
-            self._files.close()
+        """Finish what was handed over, and close files and threads; using the store again opens them again."""
+        if self._commits.is_leading():  # a finalizer in the middle of a commit: whoever commits goes on needing them
+            return
+        self._commits.stop()
+        with self._commits.leader:
+            self._readers.close()
+            self._writer.close()
         self._locks.close()
 
-    def _after_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Close every connection; both sides open their own at the next use."""
+        self._readers.close()
+        self._writer.close()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, with nothing of the parent's."""
         self._closer.detach()
-        _INHERITED.append((self._files, self._files.cache and self._files.cache.abandon()))
+        _INHERITED.append((self._readers, self._writer))
         self._begin()
 
 
-def _write(sql: Callable[..., sqlite3.Cursor], cache: Cache, transaction: Transaction) -> None:
-    _check_fence(sql, transaction.fence)
-    _check_revisions(sql, transaction)
+def _up_to(limit: int | None) -> int:
+    return -1 if limit is None else limit
+
+
+def _close(commits: CommitQueue, readers: Readers, writer: Writer, locks: LockFile) -> None:
+    # Also at the end of the interpreter, where other threads may still be writing: then the system closes what we leave.
+    commits.stop(_PATIENCE_AT_EXIT)
+    if commits.leader.acquire(timeout=_PATIENCE_AT_EXIT):
+        try:
+            readers.close()
+            writer.close()
+            locks.close()
+        finally:
+            commits.leader.release()
+
+
+def _write(transaction: Transaction, writing: Writing) -> None:
+    _check_fence(writing, transaction.fence)
+    _check_revisions(writing, transaction)
     for key in transaction.forget:
-        cache.delete(key)
-        sql(_schema.DROP_ENTRY, (key,))
+        writing.execute(_schema.DROP_VALUE, bound((key,)))
+        writing.execute(_schema.DROP_ENTRY, bound((key,)))
     for entry in transaction.entries:
-        cache.set(entry.key, entry.payload)
-        sql(_schema.PUT_ENTRY, _schema.entry_row(entry))
+        writing.put(entry.key, entry.payload)
+        writing.execute(_schema.PUT_ENTRY, _schema.entry_row(entry))
     for write in transaction.state:
-        names = (write.workflow, _schema.to_text(write.session_id), _schema.to_text(write.key))
-        sql(_schema.PUT_STATE, (*names, write.value))
+        writing.execute(_schema.PUT_STATE, bound((write.workflow, write.session_id, write.key, write.value)))
     for event in transaction.events:
-        sql(_schema.PUT_EVENT, (_schema.to_text(event.run_id), event.seq, event.at, event.data))
+        writing.execute(_schema.PUT_EVENT, bound((event.run_id, event.at, event.data)))
     if transaction.run:
-        sql(_schema.PUT_RUN, _schema.run_row(transaction.run))
+        writing.execute(_schema.PUT_RUN, _schema.run_row(transaction.run))
 
 
-def _check_fence(sql: Callable[..., sqlite3.Cursor], fence: Fence | None) -> None:
+def _check_fence(writing: Writing, fence: Fence | None) -> None:
     if fence is None:
         return
-    row = sql(_schema.RUN_OWNER, (_schema.to_text(fence.run_id),)).fetchone()
-    if (row[0] if row else "") != fence.owner:
+    row = writing.execute(_schema.RUN_OWNER, bound((fence.run_id,))).fetchone()
+    if (_schema.name_of(row) if row else "") != fence.owner:
         raise lost_run(fence.run_id)
 
 
-def _check_revisions(sql: Callable[..., sqlite3.Cursor], transaction: Transaction) -> None:
+def _check_revisions(writing: Writing, transaction: Transaction) -> None:
     changed = {}
     for write in transaction.state:
         if write.expected is ANY_REVISION:
             continue
-        names = (write.workflow, _schema.to_text(write.session_id), _schema.to_text(write.key))
-        row = sql(_schema.STATE_ROW, names).fetchone()
+        names = bound((write.workflow, write.session_id, write.key))
+        row = writing.execute(_schema.STATE_ROW, names).fetchone()
         if (row[1] if row else 0) != write.expected:
-            changed[write.key] = StateRow(*row) if row else StateRow(None, 0)
+            changed[write.key] = _schema.state_of(row) if row else StateRow(None, 0)
     if changed:
         raise StateChanged(changed)
 
 
-class _Files:
-    """The connections of one store object; kept apart from it, so that they can be closed when it is gone."""
-
-    def __init__(self) -> None:
-        self.readers: deque[sqlite3.Connection] = deque()
-        self.cache: Cache | None = None
-        self.inode: int | None = None
-
-    def close(self) -> None:
-        while self.readers:
-            self.readers.pop().close()
-        if self.cache is not None:
-            self.cache.close()
-            self.cache = self.inode = None
-
-
-def _after_fork() -> None:
-    for store in list(_STORES):
-        store._after_fork()  # noqa: SLF001 - the module's own
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _delete_session(names: tuple[str, ...], writing: Writing) -> None:
+    for statement in _schema.DROP_SESSION:
+        writing.execute(statement, names)

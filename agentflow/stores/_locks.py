@@ -9,6 +9,7 @@ Locks are only ever taken without blocking: blocking ones report false deadlocks
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
@@ -21,12 +22,16 @@ try:
 except ImportError:  # pragma: no cover - not POSIX; DiskStore says so when it is opened
     fcntl = None  # type: ignore[assignment]
 
-from agentflow.exceptions import StoreLocation
+from agentflow.exceptions import StoreGone, StoreLocation
+from agentflow.stores._place import Place
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["LockFile"]
+__all__ = ["OPENING", "LockFile"]
+
+OPENING: Final = "opening"
+"""The lock of whoever opens the store for writing; names of others' locks begin with `lock:`."""
 
 # struct flock, for F_GETLK, which tells who holds a lock without taking it.
 _LINUX: Final = "hhqqi4x"
@@ -34,23 +39,23 @@ _DARWIN: Final = "qqihh"
 
 
 class LockFile:
-    """The locks of one directory in this process; use `LockFile.at(path)`."""
+    """The locks of one directory in this process; use `LockFile.of(directory)`."""
 
-    _open: ClassVar[dict[str, LockFile]] = {}
-    _registry: ClassVar = threading.Lock()
+    _known: ClassVar[dict[str, LockFile]] = {}
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._mutex = threading.Lock()
+    def __init__(self, directory: Path) -> None:
+        self._place = Place(directory)
+        self._path = str(directory / "locks")
+        # A finalizer may use locks while its own thread is in here: hence RLock, and tables that are right at each line.
+        self._mutex = threading.RLock()
         self._held: set[int] = set()
         self._descriptor: int | None = None
-        self._pid = 0
+        self._read_only = False
 
     @classmethod
-    def at(cls, path: Path) -> LockFile:
-        """Return this process's one object for a path."""
-        with cls._registry:
-            return cls._open.setdefault(os.path.realpath(path), cls(path))
+    def of(cls, directory: Path) -> LockFile:
+        """Return this process's one object for a directory."""
+        return cls._known.setdefault(os.path.realpath(directory), cls(directory))
 
     def try_lock(self, name: str) -> bool:
         """Take a lock if neither a thread of this process nor another process has it."""
@@ -59,66 +64,107 @@ class LockFile:
             descriptor = self._ready()
             if offset in self._held:
                 return False
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
-            except (BlockingIOError, PermissionError):
-                return False
+            if self._read_only:
+                raise PermissionError(errno.EACCES, "the file of locks cannot be written", self._path)
             self._held.add(offset)
-            return True
+            taken = False
+            try:
+                taken = _lock(descriptor, offset)
+            finally:
+                if not taken:
+                    self._held.discard(offset)
+            return taken
 
     def unlock(self, name: str) -> None:
         """Give a lock back; nothing happens if it is not held here (after a fork, say)."""
         offset = _offset(name)
         with self._mutex:
-            descriptor = self._ready()
-            if offset in self._held:
+            if offset in self._held and self._descriptor is not None:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
                 self._held.discard(offset)
-                fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
 
     def is_locked(self, name: str) -> bool:
         """Whether anybody holds a lock."""
         offset = _offset(name)
         with self._mutex:
-            if self._pid != os.getpid() and not self._path.exists():
+            try:
+                descriptor = self._ready(make=False)
+            except FileNotFoundError:
                 return False
-            descriptor = self._ready()
             return offset in self._held or _held_elsewhere(descriptor, offset)
 
     def close(self) -> None:
         """Close the file if no lock is held."""
         with self._mutex:
-            if self._descriptor is not None and not self._held and self._pid == os.getpid():
-                os.close(self._descriptor)
-                self._descriptor = None
+            if not self._held:
+                self._drop()
 
-    def _ready(self) -> int:
-        if self._pid == os.getpid() and self._descriptor is not None:
-            return self._descriptor
+    def _ready(self, *, make: bool = True) -> int:
+        if self._descriptor is not None and not self._is_current(self._descriptor):
+            # The directory was deleted: locks on a file without a name exclude nobody.
+            if self._held:
+                raise StoreGone(
+                    f"the store at {self._place.directory} was deleted or replaced while locks in it were held: "
+                    "end what runs on it, then call again",
+                    path=str(self._place.directory),
+                    hint="end what runs on it",
+                )
+            self._drop()
+        if self._descriptor is None:
+            self._descriptor = self._open(make=make)
+        return self._descriptor
+
+    def _is_current(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self._path))  # noqa: PTH116 - asked at each lock
+        except FileNotFoundError:
+            return False
+
+    def _open(self, *, make: bool) -> int:
         if fcntl is None:  # pragma: no cover - not POSIX
             raise StoreLocation(
                 f"a store on disk needs POSIX file locks, which {sys.platform} does not have: use memory: instead",
-                path=str(self._path.parent),
+                path=str(self._place.directory),
             )
-        # A forked child has none of its parent's locks, so closing the inherited descriptor drops nothing.
+        if make:
+            self._place.make()
+        else:
+            self._place.check_owner()
+        self._read_only = False
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0), 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+        # Whoever may only read the store may still see who is alive.
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        self._read_only = True
+        return descriptor
+
+    def _drop(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
-        self._held.clear()
-        self._descriptor = _open(self._path)
-        self._pid = os.getpid()
-        return self._descriptor
+            self._descriptor = None
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's locks, which a child does not inherit; closing its descriptor drops nothing of theirs."""
+        self._mutex = threading.RLock()
+        self._held = set()
+        self._drop()
 
 
-def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+def _lock(descriptor: int, offset: int) -> bool:
     try:
-        return os.open(path, flags, 0o600)
-    except PermissionError:
-        # Whoever may only read the store may still see who is alive.
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
 
 
 def _offset(name: str) -> int:
-    # Seven bytes: offsets are signed 64-bit numbers, and two of a million names meet with a chance of one in 70 000.
+    # Seven bytes: offsets are signed 64-bit numbers, and two of a million names meet with a chance of one in 140 000.
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:7], "big")
 
 
@@ -131,10 +177,8 @@ def _held_elsewhere(descriptor: int, offset: int) -> bool:
 
 
 def _after_fork() -> None:
-    # Whoever held these in the parent is a thread that does not exist in the child.
-    LockFile._registry = threading.Lock()
-    for locks in LockFile._open.values():
-        locks._mutex = threading.Lock()
+    for locks in LockFile._known.values():
+        locks.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):

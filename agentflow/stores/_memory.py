@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from itertools import islice
-from typing import TYPE_CHECKING
+from itertools import count, islice
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -23,13 +23,15 @@ from agentflow.stores._base import (
     StateWrite,
     Transaction,
 )
+from agentflow.stores._forks import survive_forks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["MemoryStore"]
+__all__ = ["MemoryStore", "check_sizes", "failed", "lost_run"]
 
-NOTHING = StateRow(None, 0)
+NOTHING: Final = StateRow(None, 0)
+_numbers: Final = count(1)
 
 
 class MemoryStore:
@@ -49,6 +51,7 @@ class MemoryStore:
     """
 
     def __init__(self, *, max_value_bytes: int = 256 * 1024 * 1024) -> None:
+        self._number = next(_numbers)
         self._max_value_bytes = max_value_bytes
         self._mutex = threading.RLock()
         self._entries: dict[str, Entry] = {}
@@ -56,6 +59,7 @@ class MemoryStore:
         self._runs: dict[str, RunRecord] = {}
         self._events: dict[str, list[EventRecord]] = {}
         self._locks: set[str] = set()
+        survive_forks(self)
 
     def __repr__(self) -> str:
         return f"MemoryStore({len(self._entries)} entries)"
@@ -63,7 +67,7 @@ class MemoryStore:
     @property
     def identity(self) -> str:
         """Equal only for the same object."""
-        return f"memory:{id(self)}"
+        return f"memory:{self._number}"
 
     @property
     def location(self) -> str:
@@ -85,13 +89,12 @@ class MemoryStore:
 
     def commit_soon(self, transaction: Transaction) -> Future[None]:
         """Apply a transaction; memory never blocks, so the future is done."""
-        done: Future[None] = Future()
         try:
             self.commit(transaction)
         except Exception as error:  # noqa: BLE001 - it is raised where the future is asked
-            done.set_exception(error)
-        else:
-            done.set_result(None)
+            return failed(error)
+        done: Future[None] = Future()
+        done.set_result(None)
         return done
 
     def _check_fence(self, fence: Fence | None) -> None:
@@ -114,12 +117,14 @@ class MemoryStore:
         for key in transaction.forget:
             self._entries.pop(key, None)
         for entry in transaction.entries:
+            self._entries.pop(entry.key, None)  # so that it stands last again
             self._entries[entry.key] = attrs.evolve(entry, size=len(entry.payload))
         for write in transaction.state:
             rows = self._state.setdefault((write.workflow, write.session_id), {})
             rows[write.key] = StateRow(write.value, rows.get(write.key, NOTHING).revision + 1)
         for event in transaction.events:
-            self._events.setdefault(event.run_id, []).append(event)
+            events = self._events.setdefault(event.run_id, [])
+            events.append(attrs.evolve(event, seq=len(events) + 1))
         if transaction.run:
             self._runs[transaction.run.id] = transaction.run
 
@@ -167,7 +172,7 @@ class MemoryStore:
             found.update(
                 entry.session_id
                 for entry in self._entries.values()
-                if entry.workflow == workflow and entry.scope == "session"
+                if entry.workflow == workflow and entry.scope != "global"
             )
         return sorted(found)[:limit]
 
@@ -179,7 +184,8 @@ class MemoryStore:
                 del self._runs[run.id]
                 self._events.pop(run.id, None)
             for entry in self.entries(EntryFilter(workflow=workflow, session_id=session_id)):
-                del self._entries[entry.key]
+                if entry.scope != "global":
+                    del self._entries[entry.key]
 
     def try_lock(self, name: str) -> bool:
         """Take a named lock if nobody has it."""
@@ -200,6 +206,14 @@ class MemoryStore:
     def close(self) -> None:
         """Do nothing: memory has nothing to release."""
 
+    def before_fork(self) -> None:
+        """Do nothing: there are no connections."""
+
+    def after_fork_in_child(self) -> None:
+        """Forget the locks, whose holders are threads of the parent."""
+        self._mutex = threading.RLock()
+        self._locks = set()
+
 
 def check_sizes(transaction: Transaction, limit: int, location: str) -> None:
     """Refuse values over the limit before anything is written.
@@ -207,16 +221,33 @@ def check_sizes(transaction: Transaction, limit: int, location: str) -> None:
     Raises:
         PayloadTooLarge: If one is.
     """
-    named = [(f"the result of step {entry.step!r}", len(entry.payload)) for entry in transaction.entries]
-    named += [(f"state[{write.key!r}]", len(write.value or b"")) for write in transaction.state]
-    for name, size in named:
-        if size > limit:
+    for what, name, value in _values(transaction):
+        if len(value) > limit:
             raise PayloadTooLarge(
-                f"{name} is {size:,} bytes encoded, and the store at {location} accepts {limit:,}: "
+                f"{what} {name!r} is {len(value):,} bytes encoded, and the store at {location} accepts {limit:,}: "
                 "keep large data in a file and remember its path, or raise max_value_bytes",
                 path=location,
                 hint="remember a path, or raise max_value_bytes",
             )
+
+
+def _values(transaction: Transaction) -> Iterator[tuple[str, str, bytes]]:
+    for entry in transaction.entries:
+        yield "the result of step", entry.step, entry.payload
+    for write in transaction.state:
+        yield "the state key", write.key, write.value or b""
+    for event in transaction.events:
+        yield "an event of run", event.run_id, event.data
+    if transaction.run:
+        yield "the arguments of run", transaction.run.id, transaction.run.arguments or b""
+        yield "the result of run", transaction.run.id, transaction.run.result or b""
+
+
+def failed(error: Exception) -> Future[None]:
+    """Return a future that raises."""
+    future: Future[None] = Future()
+    future.set_exception(error)
+    return future
 
 
 def lost_run(run_id: str) -> RunConflict:

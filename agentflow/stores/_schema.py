@@ -1,14 +1,15 @@
 """Our tables, which live beside diskcache's in one SQLite file, and the statements over them.
 
-All SQL text of the package is constant and stands here; values and names are always bound.
+All SQL text of the package is made of constants that stand here; values and names are always bound.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+import re
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from agentflow.stores._base import Entry, EventRecord, RunRecord
+from agentflow.stores._base import Entry, EventRecord, RunRecord, StateRow
 from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
@@ -20,52 +21,58 @@ __all__ = [
     "APPLICATION_ID",
     "CREATE",
     "SCHEMA_VERSION",
+    "Query",
+    "bound",
     "entries_query",
     "entry_of",
     "entry_row",
     "event_of",
     "from_text",
+    "name_of",
     "run_of",
     "run_row",
     "runs_query",
+    "state_of",
     "to_text",
 ]
+
+Query: TypeAlias = tuple[str, tuple[Any, ...]]
+"""A statement and its values."""
 
 APPLICATION_ID: Final = 0x41464C57  # "AFLW", so that a foreign database is not taken for a store
 SCHEMA_VERSION: Final = 1
 
 # Plain rowid tables: WITHOUT ROWID with kilobyte blobs was measured slower (82 against 52 us a row).
 CREATE: Final = (
-    """CREATE TABLE IF NOT EXISTS af_entries (
+    """CREATE TABLE af_entries (
         key TEXT NOT NULL PRIMARY KEY, kind TEXT NOT NULL, workflow TEXT NOT NULL, session_id TEXT NOT NULL,
         scope TEXT NOT NULL, step TEXT NOT NULL, version TEXT NOT NULL, arguments TEXT NOT NULL, run_id TEXT NOT NULL,
         created_at REAL NOT NULL, size INTEGER NOT NULL, tags TEXT NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS af_entries_owner ON af_entries (workflow, session_id, step)",
-    """CREATE TABLE IF NOT EXISTS af_state (
+    "CREATE INDEX af_entries_owner ON af_entries (workflow, session_id, step)",
+    """CREATE TABLE af_state (
         id INTEGER PRIMARY KEY, workflow TEXT NOT NULL, session_id TEXT NOT NULL, key TEXT NOT NULL,
         value BLOB, revision INTEGER NOT NULL, UNIQUE (workflow, session_id, key))""",
-    """CREATE TABLE IF NOT EXISTS af_runs (
+    """CREATE TABLE af_runs (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, workflow TEXT NOT NULL, session_id TEXT NOT NULL,
         call TEXT NOT NULL, status TEXT NOT NULL, attempt INTEGER NOT NULL, owner TEXT NOT NULL, parent_id TEXT NOT NULL,
         started_at REAL NOT NULL, finished_at REAL, arguments BLOB, result BLOB, error TEXT NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS af_runs_owner ON af_runs (workflow, session_id, call)",
-    "CREATE INDEX IF NOT EXISTS af_runs_parent ON af_runs (parent_id)",
-    """CREATE TABLE IF NOT EXISTS af_events (
+    "CREATE INDEX af_runs_owner ON af_runs (workflow, session_id, call)",
+    "CREATE INDEX af_runs_parent ON af_runs (parent_id)",
+    """CREATE TABLE af_events (
         id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, data BLOB NOT NULL,
         UNIQUE (run_id, seq))""",
+    f"PRAGMA application_id = {APPLICATION_ID:d}",
+    f"PRAGMA user_version = {SCHEMA_VERSION:d}",
 )
 
-READ: Final = "SELECT mode, value FROM Cache WHERE key = ? AND raw = 1"
+READ: Final = "SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1"
+DROP_VALUE: Final = "DELETE FROM Cache WHERE key = ? AND raw = 1"
 
 _ENTRY_COLUMNS: Final = (
     "key, kind, workflow, session_id, scope, step, version, arguments, run_id, created_at, size, tags"
 )
 PUT_ENTRY: Final = f"INSERT OR REPLACE INTO af_entries ({_ENTRY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 DROP_ENTRY: Final = "DELETE FROM af_entries WHERE key = ?"
-_ENTRIES: Final = f"""SELECT {_ENTRY_COLUMNS} FROM af_entries WHERE
-    (?1 IS NULL OR workflow = ?1) AND (?2 IS NULL OR session_id = ?2) AND (?3 IS NULL OR step = ?3)
-    AND (?4 IS NULL OR version = ?4) AND (?5 IS NULL OR kind = ?5) AND (?6 IS NULL OR run_id = ?6)
-    AND (?7 IS NULL OR created_at < ?7) ORDER BY created_at, rowid"""
 
 STATE_ROW: Final = "SELECT value, revision FROM af_state WHERE workflow = ? AND session_id = ? AND key = ?"
 STATE_KEYS: Final = "SELECT key FROM af_state WHERE workflow = ? AND session_id = ? AND value IS NOT NULL ORDER BY id"
@@ -74,72 +81,90 @@ PUT_STATE: Final = """INSERT INTO af_state (workflow, session_id, key, value, re
 
 _RUN_COLUMNS: Final = "id, workflow, session_id, call, status, attempt, owner, parent_id, started_at, finished_at, arguments, result, error"
 PUT_RUN: Final = f"""INSERT INTO af_runs ({_RUN_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)
-    ON CONFLICT (id) DO UPDATE SET status = excluded.status, attempt = excluded.attempt, owner = excluded.owner,
-    finished_at = excluded.finished_at, arguments = excluded.arguments, result = excluded.result, error = excluded.error"""
+    ON CONFLICT (id) DO UPDATE SET workflow = excluded.workflow, session_id = excluded.session_id, call = excluded.call,
+    status = excluded.status, attempt = excluded.attempt, owner = excluded.owner, parent_id = excluded.parent_id,
+    started_at = excluded.started_at, finished_at = excluded.finished_at, arguments = excluded.arguments,
+    result = excluded.result, error = excluded.error"""
 RUN: Final = f"SELECT {_RUN_COLUMNS} FROM af_runs WHERE id = ?"
 RUN_OWNER: Final = "SELECT owner FROM af_runs WHERE id = ?"
-_RUNS: Final = f"""SELECT {_RUN_COLUMNS} FROM af_runs WHERE
-    (?1 IS NULL OR workflow = ?1) AND (?2 IS NULL OR session_id = ?2) AND (?3 IS NULL OR call = ?3)
-    AND (?4 IS NULL OR parent_id = ?4) AND (?5 IS NULL OR status IN (SELECT value FROM json_each(?5)))
-    ORDER BY number DESC LIMIT ?6"""
 
-PUT_EVENT: Final = "INSERT INTO af_events (run_id, seq, at, data) VALUES (?, ?, ?, ?)"
+# Numbered in the transaction, so that the order of numbers is the order in which readers see them: no gap, ever.
+PUT_EVENT: Final = """INSERT INTO af_events (run_id, seq, at, data)
+    VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM af_events WHERE run_id = ?1), ?2, ?3)"""
 EVENTS: Final = "SELECT run_id, seq, at, data FROM af_events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
 LAST_EVENT: Final = "SELECT run_id, seq, at, data FROM af_events WHERE run_id = ? ORDER BY seq DESC LIMIT 1"
 
 SESSIONS: Final = """SELECT session_id FROM af_runs WHERE workflow = ?1
     UNION SELECT session_id FROM af_state WHERE workflow = ?1
-    UNION SELECT session_id FROM af_entries WHERE workflow = ?1 AND scope = 'session' ORDER BY 1 LIMIT ?2"""
-SESSION_ENTRIES: Final = "SELECT key FROM af_entries WHERE workflow = ? AND session_id = ?"
+    UNION SELECT session_id FROM af_entries WHERE workflow = ?1 AND scope <> 'global' ORDER BY 1 LIMIT ?2"""
+_SESSION_ENTRIES: Final = "workflow = ? AND session_id = ? AND scope <> 'global'"
 DROP_SESSION: Final = (
     "DELETE FROM af_events WHERE run_id IN (SELECT id FROM af_runs WHERE workflow = ? AND session_id = ?)",
     "DELETE FROM af_runs WHERE workflow = ? AND session_id = ?",
     "DELETE FROM af_state WHERE workflow = ? AND session_id = ?",
-    "DELETE FROM af_entries WHERE workflow = ? AND session_id = ?",
+    f"DELETE FROM Cache WHERE raw = 1 AND key IN (SELECT key FROM af_entries WHERE {_SESSION_ENTRIES})",
+    f"DELETE FROM af_entries WHERE {_SESSION_ENTRIES}",
 )
 
-
-# A str with lone surrogates is no UTF-8, and SQLite's TEXT takes nothing else; every str is a legal id here.
-_ESCAPED: Final = "\x00json:"
+# Every str is a legal id here, but SQLite's text is UTF-8, which has no lone surrogates. Each becomes two characters, the first
+# of them U+E000, and so does U+E000 itself; chosen so that texts sort as the ids do, between U+D7FF and U+E001.
+_ESCAPE: Final = "\ue000"
+_TO_TEXT: Final = {0xE000: _ESCAPE + "\U0010ffff"} | {0xD800 + low: _ESCAPE + chr(1 + low) for low in range(0x800)}
+_FROM_TEXT: Final = {text: chr(code) for code, text in _TO_TEXT.items()}
+_ESCAPED: Final = re.compile(_ESCAPE + "(?s:.)")
 
 
 def to_text(value: str) -> str:
-    """Return an id as text that SQLite can hold; different ids give different texts."""
+    """Return a string as text that SQLite can hold; different strings give different texts, in the same order."""
+    if value.isascii():
+        return value
     try:
         value.encode()
     except UnicodeEncodeError:
-        return _ESCAPED + json.dumps(value)
-    return _ESCAPED + json.dumps(value) if value.startswith(_ESCAPED) else value
+        return value.translate(_TO_TEXT)
+    return value.translate(_TO_TEXT) if _ESCAPE in value else value
 
 
 def from_text(text: str) -> str:
-    """Return the id that a text stands for."""
-    return str(json.loads(text.removeprefix(_ESCAPED))) if text.startswith(_ESCAPED) else text
+    """Return the string that a text stands for."""
+    return _ESCAPED.sub(lambda found: _FROM_TEXT[found[0]], text) if _ESCAPE in text else text
+
+
+def bound(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return values as they are bound to a statement."""
+    return tuple([to_text(value) if type(value) is str else value for value in values])
+
+
+def _strings(row: Sequence[Any]) -> list[Any]:
+    return [from_text(value) if type(value) is str else value for value in row]
+
+
+def name_of(row: Sequence[Any]) -> str:
+    """Return the one string of a row."""
+    return from_text(row[0])
+
+
+def state_of(row: Sequence[Any]) -> StateRow:
+    """Return the state of a row."""
+    return StateRow(*row)
 
 
 def entry_row(entry: Entry) -> tuple[Any, ...]:
     """Return an entry as the values of its columns."""
-    owner = (entry.key, entry.kind, entry.workflow, to_text(entry.session_id), entry.scope, entry.step)
-    return (
-        *owner,
-        entry.version,
-        entry.arguments,
-        entry.run_id,
-        entry.created_at,
-        len(entry.payload),
-        json.dumps(entry.tags),
-    )
+    call = (entry.key, entry.kind, entry.workflow, entry.session_id, entry.scope, entry.step, entry.version)
+    made = (entry.arguments, entry.run_id, entry.created_at, len(entry.payload), json.dumps(entry.tags))
+    return bound(call + made)
 
 
 def entry_of(row: Sequence[Any]) -> Entry:
     """Return the entry of a row, without its payload."""
-    key, kind, workflow, session_id, scope, step, version, arguments, run_id, created_at, size, tags = row
+    key, kind, workflow, session_id, scope, step, version, arguments, run_id, created_at, size, tags = _strings(row)
     return Entry(
         key=key,
         payload=b"",
         kind=kind,
         workflow=workflow,
-        session_id=from_text(session_id),
+        session_id=session_id,
         scope=scope,
         step=step,
         version=version,
@@ -151,69 +176,55 @@ def entry_of(row: Sequence[Any]) -> Entry:
     )
 
 
-def entries_query(which: EntryFilter) -> tuple[str, tuple[Any, ...]]:
+def entries_query(which: EntryFilter) -> Query:
     """Return the statement for a filter, less the tag, and its values."""
-    session_id = None if which.session_id is None else to_text(which.session_id)
-    wanted = (which.workflow, session_id, which.step, which.version, which.kind, which.run_id, which.before)
-    return _ENTRIES, wanted
+    wanted = {
+        "workflow = ?": which.workflow,
+        "session_id = ?": which.session_id,
+        "step = ?": which.step,
+        "version = ?": which.version,
+        "kind = ?": which.kind,
+        "run_id = ?": which.run_id,
+        "created_at < ?": which.before,
+    }
+    conditions, values = _where(wanted)
+    return f"SELECT {_ENTRY_COLUMNS} FROM af_entries{conditions} ORDER BY created_at, rowid", values
+
+
+def _where(wanted: dict[str, Any]) -> Query:
+    # Only what is asked for, so that the indexes serve: `? IS NULL OR x = ?` reads every row.
+    asked = {condition: value for condition, value in wanted.items() if value is not None}
+    return (" WHERE " + " AND ".join(asked) if asked else ""), bound(list(asked.values()))
 
 
 def run_row(run: RunRecord) -> tuple[Any, ...]:
     """Return a run as the values of its columns."""
-    who = (
-        run.id,
-        run.workflow,
-        to_text(run.session_id),
-        run.call,
-        run.status.value,
-        run.attempt,
-        run.owner,
-        run.parent_id,
-    )
-    return (*who, run.started_at, run.finished_at, run.arguments, run.result, run.error)
+    call = (run.id, run.workflow, run.session_id, run.call, run.status.value, run.attempt, run.owner, run.parent_id)
+    return bound((*call, run.started_at, run.finished_at, run.arguments, run.result, run.error))
 
 
 def run_of(row: Sequence[Any]) -> RunRecord:
     """Return the run of a row."""
-    (
-        run_id,
-        workflow,
-        session_id,
-        call,
-        status,
-        attempt,
-        owner,
-        parent_id,
-        started,
-        finished,
-        arguments,
-        result,
-        error,
-    ) = row
-    return RunRecord(
-        id=run_id,
-        workflow=workflow,
-        session_id=from_text(session_id),
-        call=call,
-        status=RunStatus(status),
-        attempt=attempt,
-        owner=owner,
-        parent_id=parent_id,
-        started_at=started,
-        finished_at=finished,
-        arguments=arguments,
-        result=result,
-        error=error,
-    )
+    values = dict(zip(_RUN_COLUMNS.split(", "), _strings(row), strict=True))
+    return RunRecord(**{**values, "status": RunStatus(values["status"])})
 
 
-def runs_query(which: RunFilter, limit: int | None) -> tuple[str, tuple[Any, ...]]:
+def runs_query(which: RunFilter, limit: int | None) -> Query:
     """Return the statement for a filter and its values."""
-    statuses = None if which.statuses is None else json.dumps([status.value for status in which.statuses])
-    session_id = None if which.session_id is None else to_text(which.session_id)
-    return _RUNS, (which.workflow, session_id, which.call, which.parent_id, statuses, -1 if limit is None else limit)
+    statuses = None if which.statuses is None else json.dumps(which.statuses)
+    wanted = {
+        "workflow = ?": which.workflow,
+        "session_id = ?": which.session_id,
+        "call = ?": which.call,
+        "parent_id = ?": which.parent_id,
+        "status IN (SELECT value FROM json_each(?))": statuses,
+    }
+    conditions, values = _where(wanted)
+    statement = f"SELECT {_RUN_COLUMNS} FROM af_runs{conditions} ORDER BY number DESC LIMIT ?"
+    return statement, (*values, -1 if limit is None else limit)
 
 
 def event_of(row: Sequence[Any]) -> EventRecord:
     """Return the event of a row."""
-    return EventRecord(*row)
+    run_id, seq, at, data = row
+    return EventRecord(from_text(run_id), seq, at, data)

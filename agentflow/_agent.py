@@ -1,0 +1,421 @@
+"""Agents: a model with instructions, tools and an output type, as an immutable value.
+
+What to do next in a run is decided in `_conversation` and done in `_agent_driver`; here is what a run goes by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar, overload
+
+import attrs
+
+from agentflow import models
+from agentflow._agent_driver import AsyncTextStream, Driver, TextStream
+from agentflow._conversation import OUTPUT_TOOL, AgentResult, Conversation, Terms
+from agentflow._output import Output
+from agentflow.exceptions import UsageError
+from agentflow.messages import ModelSettings
+from agentflow.tools._base import Tool, make_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+
+    from typing_extensions import Unpack
+
+    from agentflow.models import Model
+    from agentflow.types import Scope
+
+__all__ = ["Agent", "AgentResult", "AsyncTextStream", "TextStream", "overridden"]
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+_OVERRIDES: Final[ContextVar[Mapping[Agent[Any] | None, Model]]] = ContextVar("agentflow_models", default={})  # noqa: B039 - never changed, only replaced
+"""The models in force in place of the agents' own; that of None is for every agent."""
+
+
+@contextmanager
+def overridden(chosen: Mapping[Agent[Any] | None, Model]) -> Generator[None]:
+    """Put models in force in this thread or task and what it starts.
+
+    Args:
+        chosen: The models by agent. The one of None is for every agent, also for those overridden before.
+    """
+    token = _OVERRIDES.set({**({} if None in chosen else _OVERRIDES.get()), **chosen})
+    try:
+        yield
+    finally:
+        _OVERRIDES.reset(token)
+
+
+class _Options(TypedDict, total=False):
+    """What an agent is made of beside its model and its output type."""
+
+    name: str | None
+    description: str | None
+    instructions: str | Sequence[str] | None
+    expected_output: str | None
+    markdown: bool
+    tools: Sequence[Callable[..., Any]]
+    output_retries: int
+    max_turns: int
+    settings: ModelSettings | None
+    cache: Scope | None
+
+
+class _Changes(_Options, total=False):
+    """What may change in a copy without changing its type."""
+
+    model: str | Model
+
+
+def _read_output_type(agent: Agent[T]) -> Output[T]:
+    """Return the output type of a new agent as it is used."""
+    return Output[T].of(agent.output_type)
+
+
+@attrs.frozen(init=False, eq=False, repr=False)
+class Agent(Generic[T]):
+    """A model with instructions, tools and an output type: an immutable value, safe to share.
+
+    Nothing of a run is kept on it, so one agent serves any number of threads and tasks at once.
+    Inside a run of a workflow, every model request is remembered and not paid twice (see `cache`). Tools are not: when
+    a run goes on, they are called again, and an answer that differs makes another request. A tool that is a cached step
+    gives the same answer without being run.
+
+    ```python
+    from pydantic import BaseModel
+
+    from agentflow import Agent
+    from agentflow.testing import ScriptedModel
+
+    class City(BaseModel):
+        name: str
+        country: str
+
+    agent = Agent(ScriptedModel(['{"name": "Paris", "country": "France"}']), output_type=City)
+    assert agent.run("Where is the Eiffel tower?").output == City(name="Paris", country="France")
+    ```
+
+    Args:
+        model: A model, or its name such as `"openai:gpt-4o-mini"`, which is resolved at the first use.
+        name: How messages, and other agents that use it as a tool, call it.
+        description: Who the model is; comes before the instructions.
+        instructions: What to do: a text, or a list of points.
+        expected_output: What a good answer looks like.
+        markdown: Whether text is asked for as Markdown; without effect on other output types.
+        tools: Typed functions that the model may call; see `agentflow.tools.tool`.
+        output_type: What `AgentResult.output` is: any type that pydantic can describe. `str` takes the answer as it is.
+        output_retries: How often an answer that does not fit the output type goes back to the model.
+        max_turns: How many answers the model may give in one run, corrections and calls of tools included.
+        settings: Options of every request.
+        cache: How far answers are shared inside runs: `"run"` replays them when a run goes on after a crash, `"session"`
+            and `"global"` also in other runs, None not at all.
+
+    Raises:
+        UsageError: If an option cannot work; the message says which and what to write.
+    """
+
+    model: str | Model
+    name: str | None
+    description: str | None
+    instructions: str | tuple[str, ...] | None
+    expected_output: str | None
+    markdown: bool
+    tools: tuple[Tool[..., Any], ...]
+    output_type: Any
+    output_retries: int
+    max_turns: int
+    settings: ModelSettings | None
+    cache: Scope | None
+    _output: Output[T] = attrs.field(init=False, default=attrs.Factory(_read_output_type, takes_self=True))
+    _resolved: dict[str, Model] = attrs.field(init=False, factory=dict[str, models.Model])
+
+    @overload
+    def __init__(self: Agent[str], model: str | Model, **options: Unpack[_Options]) -> None: ...
+    @overload
+    def __init__(self: Agent[U], model: str | Model, *, output_type: type[U], **options: Unpack[_Options]) -> None: ...
+    @overload
+    def __init__(self: Agent[Any], model: str | Model, *, output_type: Any, **options: Unpack[_Options]) -> None: ...
+    def __init__(  # noqa: PLR0913 - the options of an agent, each with one meaning
+        self,
+        model: str | Model,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        instructions: str | Sequence[str] | None = None,
+        expected_output: str | None = None,
+        markdown: bool = False,
+        tools: Sequence[Callable[..., Any]] = (),
+        output_type: Any = str,
+        output_retries: int = 1,
+        max_turns: int = 20,
+        settings: ModelSettings | None = None,
+        cache: Scope | None = "run",
+    ) -> None:
+        # attrs makes this method where a class writes its own __init__; only mypy knows.
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+            model=model,
+            name=name,
+            description=description,
+            instructions=_points(instructions),
+            expected_output=expected_output,
+            markdown=markdown,
+            tools=tuple(make_tool(each) for each in tools),
+            output_type=output_type,
+            output_retries=output_retries,
+            max_turns=max_turns,
+            settings=settings,
+            cache=cache,
+        )
+        _check(self)
+
+    def __repr__(self) -> str:
+        model = self.model if isinstance(self.model, str) else self.model.name
+        return f"Agent({model!r})" if self.name is None else f"Agent({model!r}, name={self.name!r})"
+
+    def run(self, prompt: str) -> AgentResult[T]:
+        """Answer a prompt: ask the model, call tools one after another as it wants, until it is done.
+
+        An exception of a tool passes through unchanged, with a note that names the tool.
+
+        ```python
+        from agentflow import Agent
+        from agentflow.testing import ScriptedModel
+
+        assert Agent(ScriptedModel(["Hello!"])).run("Say hello").output == "Hello!"
+        ```
+
+        Raises:
+            UsageError: If a tool is async.
+            ModelError: If the model fails, or answers with something that cannot be used.
+        """
+        driver = self._driver(prompt)
+        stream = TextStream(driver.talk, driver.converse(whole=True))
+        for _ in stream:
+            pass
+        return stream.result
+
+    async def arun(self, prompt: str) -> AgentResult[T]:
+        """Do what `run` does without blocking: calls of one turn run at once, sync tools in threads.
+
+        ```python
+        import asyncio
+
+        from agentflow import Agent
+        from agentflow.testing import ScriptedModel
+
+        assert asyncio.run(Agent(ScriptedModel(["Hello!"])).arun("Say hello")).output == "Hello!"
+        ```
+
+        Raises:
+            ModelError: If the model fails, or answers with something that cannot be used.
+        """
+        driver = self._driver(prompt, sync=False)
+        async with AsyncTextStream(driver.talk, driver.aconverse(whole=True)) as stream:
+            async for _ in stream:
+                pass
+        return stream.result
+
+    def stream(self, prompt: str) -> TextStream[T]:
+        """Do what `run` does and yield the model's text as it comes, also what it says beside calls of tools.
+
+        Inside a generator, `(yield from agent.stream(prompt)).output` passes the text on and gives the result.
+
+        ```python
+        from agentflow import Agent
+        from agentflow.testing import ScriptedModel
+
+        stream = Agent(ScriptedModel(["Hello!"])).stream("Say hello")
+        assert "".join(stream) == "Hello!"
+        assert stream.result.output == "Hello!"
+        ```
+
+        Raises:
+            UsageError: If a tool is async.
+        """
+        driver = self._driver(prompt)
+        return TextStream(driver.talk, driver.converse(whole=False))
+
+    def astream(self, prompt: str) -> AsyncTextStream[T]:
+        """Do what `stream` does, with `async for`; use `async with` where you may stop early.
+
+        ```python
+        import asyncio
+
+        from agentflow import Agent
+        from agentflow.testing import ScriptedModel
+
+        async def main() -> str:
+            async with Agent(ScriptedModel(["Hello!"])).astream("Say hello") as stream:
+                return "".join([chunk async for chunk in stream])
+
+        assert asyncio.run(main()) == "Hello!"
+        ```
+        """
+        driver = self._driver(prompt, sync=False)
+        return AsyncTextStream(driver.talk, driver.aconverse(whole=False))
+
+    def as_tool(self, name: str | None = None, description: str | None = None) -> Tool[[str], T]:
+        """Return a tool that gives a prompt to this agent and returns its output.
+
+        ```python
+        from agentflow import Agent
+        from agentflow.testing import ScriptedModel
+
+        poet = Agent(ScriptedModel(["Roses are red"]), name="poet", description="Writes poems.")
+        assert poet.as_tool()("a rose") == "Roses are red"
+        ```
+
+        Args:
+            name: Its name for the other model; by default the agent's.
+            description: Its description for the other model; by default the agent's.
+
+        Raises:
+            UsageError: If neither has a name.
+        """
+        if not (name or self.name):
+            raise UsageError(f"{self!r} has no name, which a tool needs: give Agent(name=...) or as_tool(name=...)")
+
+        def ask(prompt: str) -> T:
+            return self.run(prompt).output
+
+        async def aask(prompt: str) -> T:
+            return (await self.arun(prompt)).output
+
+        called = name or re.sub(r"[^a-zA-Z0-9_-]+", "_", self.name or "")[:64]
+        told = description or self.description or f"Ask {self.name or name}."
+        return make_tool(ask, name=called, description=told, afn=aask, source=self)
+
+    @overload
+    def replace(self, *, output_type: type[U], **changes: Unpack[_Changes]) -> Agent[U]: ...
+    @overload
+    def replace(self, **changes: Unpack[_Changes]) -> Agent[T]: ...
+    @overload
+    def replace(self, *, output_type: Any, **changes: Unpack[_Changes]) -> Agent[Any]: ...
+    def replace(self, **changes: Any) -> Agent[Any]:
+        """Return a changed copy, which is another agent: `override` of this one does not reach it.
+
+        ```python
+        from agentflow import Agent
+
+        writer = Agent("openai:gpt-4o", instructions="Write.")
+        assert writer.replace(instructions="Write briefly.").model == "openai:gpt-4o"
+        ```
+
+        Args:
+            changes: Any option of `Agent`.
+        """
+        # mypy takes a class with its own __init__ for none of attrs'.
+        return attrs.evolve(self, **changes)  # type: ignore[misc]
+
+    @contextmanager
+    def override(self, *, model: str | Model) -> Generator[None]:
+        """Put another model in force for this agent, in this thread or task and what it starts; for tests.
+
+        ```python
+        from agentflow import Agent
+        from agentflow.testing import ScriptedModel
+
+        writer = Agent("openai:gpt-4o")
+        with writer.override(model=ScriptedModel(["Hello!"])):
+            assert writer.run("Say hello").output == "Hello!"
+        ```
+        """
+        with overridden({self: models.resolve(model)}):
+            yield
+
+    def __agentflow_version__(self) -> str:
+        """Return a digest of everything that an answer depends on, for the versions and keys of steps."""
+        settings = self.settings.model_dump(exclude={"timeout"}) if self.settings else None
+        schema = self._output.schema.model_dump() if self._output.schema else None
+        parts = [
+            self._model_in_force().__agentflow_version__(),
+            [self.description, self.instructions, self.expected_output, self.markdown],
+            [each.__agentflow_version__() for each in self.tools],
+            [schema, settings, self.max_turns, self.output_retries],
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def __agentflow_key__(self) -> str:
+        """Return what an agent counts by as a step's argument."""
+        return self.__agentflow_version__()
+
+    def _model_in_force(self) -> Model:
+        overrides = _OVERRIDES.get()
+        if (chosen := overrides.get(self, overrides.get(None))) is not None:
+            return chosen
+        if not isinstance(self.model, str):
+            return self.model
+        if self.model not in self._resolved:
+            # Two threads may both resolve; setdefault lets one of them win.
+            self._resolved.setdefault(self.model, models.resolve(self.model))
+        return self._resolved[self.model]
+
+    def _driver(self, prompt: object, *, sync: bool = True) -> Driver[T]:
+        """Return what drives one run, with the model now in force."""
+        if not isinstance(prompt, str):
+            raise UsageError(f"{self!r} was given a {type(prompt).__qualname__} as prompt: a prompt is a str")
+        if sync and (slow := [each.name for each in self.tools if each.only_async]):
+            raise UsageError(f"tool {slow[0]!r} of {self!r} is async: use arun() or astream(), or give it a sync tool")
+        model = self._model_in_force()
+        tools = {each.name: each for each in self.tools}
+        terms = Terms(
+            agent=repr(self),
+            model=model.name,
+            tools=tools,
+            output=self._output,
+            by_tool=self._output.schema is not None and not model.supports_json_schema,
+            settings=self.settings or ModelSettings(),
+            max_turns=self.max_turns,
+            output_retries=self.output_retries,
+            system=_system_prompt(self),
+        )
+        return Driver(repr(self), model, tools, self.cache, Conversation(terms, prompt))
+
+
+def _points(instructions: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
+    """Return instructions that cannot change."""
+    return instructions if instructions is None or isinstance(instructions, str) else tuple(instructions)
+
+
+def _check(agent: Agent[Any]) -> None:
+    """Refuse what cannot work where it is written, not at the first run."""
+    if not _is_model(agent.model):
+        raise UsageError(f"model={agent.model!r} is no model: give a name such as 'openai:gpt-4o-mini', or a Model")
+    if agent.max_turns < 1 or agent.output_retries < 0:
+        raise UsageError(f"{agent!r} could never answer: max_turns must be at least 1 and output_retries at least 0")
+    if agent.cache not in (None, "run", "session", "global"):
+        raise UsageError(f"cache={agent.cache!r} is none: use 'run', 'session', 'global' or None")
+    names = [each.name for each in agent.tools]
+    if taken := [name for name in names if names.count(name) > 1 or name == OUTPUT_TOOL]:
+        raise UsageError(f"{agent!r} has several tools named {taken[0]!r}: give each its own name by tool(name=...)")
+    try:
+        json.dumps(agent.settings.extra if agent.settings else None)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"settings.extra of {agent!r} goes into the request as JSON, which cannot say it: {error}"
+        ) from error
+
+
+def _is_model(value: object) -> bool:
+    return isinstance(value, str | models.Model)
+
+
+def _system_prompt(agent: Agent[Any]) -> str | None:
+    """Return what the model is told above all, or None."""
+    instructions = agent.instructions
+    if isinstance(instructions, tuple):
+        instructions = "\n".join(f"- {point}" for point in instructions)
+    parts = [
+        agent.description,
+        instructions,
+        agent.expected_output and f"Expected output:\n{agent.expected_output}",
+        "Format your answer in Markdown." if agent.markdown and agent.output_type is str else None,
+    ]
+    return "\n\n".join(filter(None, parts)) or None

@@ -1,0 +1,304 @@
+"""The drivers: they do what a conversation decides, in either colour, and give out its text as a stream.
+
+Requests are made (or remembered by the run around them), tools are called. Sync and async stand side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+import attrs
+
+from agentflow._conversation import (
+    AgentResult,
+    AskModel,
+    Conversation,
+    Finish,
+    PlannedCall,
+    RunTools,
+    read_answer,
+    request_bytes,
+    write_answer,
+)
+from agentflow._recording import RECORDING, RecordedUsage, Recording, Slot
+from agentflow.exceptions import ModelRetry, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
+    from types import TracebackType
+
+    from agentflow.messages import ModelRequest, ModelResponse, ToolReturn
+    from agentflow.models import Model
+    from agentflow.tools._base import Tool
+    from agentflow.types import Scope
+
+__all__ = ["AsyncTextStream", "Driver", "TextStream"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen(eq=False)
+class _Place:
+    """Where a request is remembered."""
+
+    recording: Recording
+    slot: Slot
+
+    @property
+    def remembered(self) -> ModelResponse | None:
+        """The answer, if there is one already."""
+        return None if self.slot.answer is None else read_answer(self.slot.answer)
+
+
+@attrs.frozen(eq=False)
+class Driver(Generic[T]):
+    """Does in one run what its conversation decides; the sync and the async way side by side."""
+
+    agent: str
+    model: Model
+    tools: Mapping[str, Tool[..., Any]]
+    cache: Scope | None
+    talk: Conversation[T]
+
+    def converse(self, *, whole: bool) -> Generator[str, None, AgentResult[T]]:
+        """Yield the text of every turn and return the result."""
+        while True:
+            match self.talk.next_action():
+                case AskModel(request):
+                    yield from self.ask(request, whole=whole)
+                case RunTools(calls):
+                    self.talk.receive_results([self.call(planned) for planned in calls])
+                case Finish(result):
+                    return result
+
+    async def aconverse(self, *, whole: bool) -> AsyncGenerator[str, None]:
+        """Yield the text of every turn."""
+        while True:
+            match self.talk.next_action():
+                case AskModel(request):
+                    async with aclosing(self.aask(request, whole=whole)) as deltas:
+                        async for delta in deltas:
+                            yield delta
+                case RunTools(calls):
+                    self.talk.receive_results(await _together([self.acall(planned) for planned in calls]))
+                case Finish():
+                    return
+
+    def ask(self, request: ModelRequest, *, whole: bool) -> Generator[str, None, None]:
+        """Make one request, or remember its answer, and tell the conversation."""
+        place = self.place(request)
+        if place is not None and (remembered := place.remembered) is not None:
+            yield from filter(None, [remembered.text])
+            self.talk.receive_response(remembered, paid=False)
+            return
+        response = self.model.request(request) if whole else (yield from self.model.stream(request))
+        if place is not None:
+            place.recording.save(place.slot, write_answer(response), self.used(response))
+        self.talk.receive_response(response)
+
+    async def aask(self, request: ModelRequest, *, whole: bool) -> AsyncGenerator[str, None]:
+        """Do what `ask` does."""
+        place = self.place(request)
+        if place is not None and (remembered := place.remembered) is not None:
+            if remembered.text:
+                yield remembered.text
+            self.talk.receive_response(remembered, paid=False)
+            return
+        if whole:
+            response = await self.model.arequest(request)
+        else:
+            async with aclosing(self.model.astream(request)) as deltas:
+                async for delta in deltas:
+                    yield delta
+            response = deltas.response
+        if place is not None:
+            await place.recording.asave(place.slot, write_answer(response), self.used(response))
+        self.talk.receive_response(response)
+
+    def call(self, planned: PlannedCall) -> ToolReturn:
+        """Call one tool; what it says to the model is an answer too."""
+        try:
+            with self.noted(planned):
+                return planned.answered(self.tools[planned.call.name].call(planned.arguments))
+        except ModelRetry as retry:
+            return planned.refused(str(retry))
+
+    async def acall(self, planned: PlannedCall) -> ToolReturn:
+        """Do what `call` does."""
+        try:
+            with self.noted(planned):
+                return planned.answered(await self.tools[planned.call.name].acall(planned.arguments))
+        except ModelRetry as retry:
+            return planned.refused(str(retry))
+
+    def place(self, request: ModelRequest) -> _Place | None:
+        """Return where this request is remembered, counting it; None outside a run or if it is not to be."""
+        # Read for each request, not for each run: a stream may be made outside the step that consumes it.
+        recording = RECORDING.get()
+        if recording is None or self.cache is None:
+            return None
+        return _Place(recording, recording.slot(request_bytes(self.model.__agentflow_version__(), request), self.cache))
+
+    def used(self, response: ModelResponse) -> RecordedUsage:
+        """Return what an answer used, for the run's account."""
+        return RecordedUsage(self.model.name, response.usage.input_tokens, response.usage.output_tokens)
+
+    @contextmanager
+    def noted(self, planned: PlannedCall) -> Generator[None]:
+        """Let an exception of a tool pass with a note of where it comes from."""
+        try:
+            yield
+        except ModelRetry:
+            raise
+        except Exception as error:
+            error.add_note(f"agentflow: in tool {planned.call.name!r} of {self.agent}")
+            raise
+
+
+async def _together(calls: Sequence[Coroutine[Any, Any, ToolReturn]]) -> list[ToolReturn]:
+    """Await calls at once; when one fails the others are cancelled and waited for before its exception goes on."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        # Not a TaskGroup: it would wrap the tool's own exception in a group.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class TextStream(Generator[str, None, AgentResult[T]]):
+    """The text of a run as it comes: a generator that returns the `AgentResult`.
+
+    ```python
+    from collections.abc import Generator
+
+    from agentflow import Agent
+    from agentflow.testing import ScriptedModel
+
+    def shout(agent: Agent) -> Generator[str, None, str]:
+        result = yield from agent.stream("Say hello")
+        return result.output.upper()
+
+    assert list(shout(Agent(ScriptedModel(["Hello!"])))) == ["Hello!"]
+    ```
+    """
+
+    def __init__(self, talk: Conversation[T], source: Generator[str, None, AgentResult[T]]) -> None:
+        self._talk, self._source = talk, source
+
+    @property
+    def result(self) -> AgentResult[T]:
+        """What came of the run.
+
+        Raises:
+            UsageError: If the stream is not exhausted.
+        """
+        return _result_of(self._talk)
+
+    def send(self, value: None, /) -> str:
+        """Go on as `next` does."""
+        return self._heard(self._source.send(value))
+
+    def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> str:
+        """Raise an exception where the stream stands."""
+        return self._heard(self._source.throw(_exception(typ, val, tb)))
+
+    def close(self) -> None:
+        """Stop listening and give the connection back."""
+        self._source.close()
+
+    def partials(self) -> Generator[T, None, AgentResult[T]]:
+        """Yield the output as it grows, from its first valid beginning to the whole, instead of text.
+
+        A model with required fields appears when they all have begun, a list item when it is valid.
+
+        ```python
+        from agentflow import Agent
+        from agentflow.testing import ScriptedModel
+
+        stream = Agent(ScriptedModel(['{"answer": [1, 2, 3]}']), output_type=list[int]).stream("Count")
+        assert list(stream.partials())[-1] == [1, 2, 3]
+        ```
+        """
+        for _ in self:
+            yield from self._talk.grown()
+        yield from self._talk.grown()
+        return self.result
+
+    def _heard(self, delta: str) -> str:
+        self._talk.hear(delta)
+        return delta
+
+
+class AsyncTextStream(AsyncIterator[str], Generic[T]):
+    """The text of a run as it comes, for `async for`; then `.result`.
+
+    ```python
+    import asyncio
+
+    from agentflow import Agent
+    from agentflow.testing import ScriptedModel
+
+    async def main() -> str:
+        async with Agent(ScriptedModel(["Hello!"])).astream("Say hello") as stream:
+            async for chunk in stream:
+                print(chunk, end="")
+        return stream.result.output
+
+    assert asyncio.run(main()) == "Hello!"
+    ```
+    """
+
+    def __init__(self, talk: Conversation[T], source: AsyncGenerator[str, None]) -> None:
+        self._talk, self._source = talk, source
+
+    @property
+    def result(self) -> AgentResult[T]:
+        """What came of the run.
+
+        Raises:
+            UsageError: If the stream is not exhausted.
+        """
+        return _result_of(self._talk)
+
+    async def __anext__(self) -> str:
+        delta = await anext(self._source)
+        self._talk.hear(delta)
+        return delta
+
+    async def aclose(self) -> None:
+        """Stop listening and give the connection back."""
+        await self._source.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def partials(self) -> AsyncGenerator[T, None]:
+        """Yield the output as it grows, as `TextStream.partials` does."""
+        async for _ in self:
+            for partial in self._talk.grown():
+                yield partial
+        for partial in self._talk.grown():
+            yield partial
+
+
+def _exception(typ: Any, val: Any, tb: TracebackType | None) -> BaseException:
+    """Return one exception for the three arguments of `throw`, which Python no longer takes."""
+    error: Any = val if isinstance(val, BaseException) else typ
+    if isinstance(error, type):
+        error = error() if val is None else error(val)
+    raised: BaseException = error
+    return raised if tb is None else raised.with_traceback(tb)
+
+
+def _result_of(talk: Conversation[T]) -> AgentResult[T]:
+    if talk.result is None:
+        raise UsageError("the stream is not exhausted, so there is no result yet: iterate it to its end first")
+    return talk.result

@@ -1,0 +1,271 @@
+"""How a value that code names counts: by value, by its code, by its source, or by its type only.
+
+It knows kinds of values. It does not know names, modules or pieces: it asks a `Follower` for those.
+
+The rules, in the order they are tried:
+
+* An object with `__agentflow_version__()` counts by what that says.
+* Scalars, tuples, frozensets and enum members count by value.
+* Functions, classes, bound methods, `partial` objects and what has a `__wrapped__` count by their code.
+* What a function itself changes (its memo, its counter) counts by its type: it is state.
+* A global list, dict or set counts by the statements that make it, and so does every other object
+  that is of the user's own class, of the standard library, or compares by value.
+* A captured value, for which there is no such statement, counts by its content.
+* Everything else counts by its type: clients, connections, models, loggers of installed packages.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CAPTURED", "STATE", "Follower", "Origin", "Place", "Values"]
+
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from functools import partial
+from inspect import getattr_static
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, get_args, get_origin
+
+from attrs import frozen
+
+from agentflow._canonical import LEAVES, MAX_DEPTH, is_enum, node, scalar
+from agentflow._user_code import package_of
+
+if TYPE_CHECKING:
+    from agentflow._code_module import Module
+    from agentflow._code_source import Source, Statement
+    from agentflow._code_watch import Versioned
+
+_BUILT_IN: Final = (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    MethodDescriptorType,
+    MethodWrapperType,
+    WrapperDescriptorType,
+)
+_CONTAINERS: Final = (list, dict, set, bytearray)
+_GETTERS: Final = frozenset({"operator:itemgetter", "operator:attrgetter", "operator:methodcaller", "string:Template"})
+"""Values of the standard library that compare by identity although they never change."""
+_TEMPLATES: Final = frozenset({"jinja2", "mako"})
+"""Packages whose objects are texts: a prompt in one of them counts, although it compares by identity."""
+
+
+class Place(Enum):
+    """Where a value was found that has no source of its own."""
+
+    CAPTURED = "captured"
+    """In a closure or a default: the content counts."""
+    STATE = "state"
+    """The code itself changes it."""
+
+
+CAPTURED, STATE = Place
+
+
+@frozen(eq=False)
+class Origin:
+    """The statements that make a global.
+
+    Attributes:
+        module: The module they are in.
+        name: The global.
+        source: The text they are in.
+        statements: Themselves.
+    """
+
+    module: Module
+    name: str
+    source: Source
+    statements: tuple[Statement, ...]
+
+
+_Place: TypeAlias = Place | Origin
+
+
+class Follower(Protocol):
+    """Follows what has a definition, and gives the bytes that stand for it."""
+
+    def function(self, function: FunctionType) -> bytes:
+        """Follow a Python function."""
+        ...
+
+    def class_(self, cls: type, place: _Place) -> bytes:
+        """Follow a class."""
+        ...
+
+    def module(self, module: ModuleType) -> bytes:
+        """Name a module."""
+        ...
+
+    def source(self, origin: Origin) -> bytes:
+        """Follow the statements that make a global."""
+        ...
+
+    def versioned(self, item: Versioned) -> bytes:
+        """Ask an object for its version."""
+        ...
+
+    def content(self, value: object) -> bytes:
+        """Follow an object by what it holds."""
+        ...
+
+    def owner(self, cls: type) -> str:
+        """Return whose a class is: "user", "stdlib" or "installed"."""
+        ...
+
+
+class Values:
+    """Gives each value the bytes that it counts by."""
+
+    def __init__(self, follow: Follower) -> None:
+        self._follow = follow
+        self._inside: list[int] = []
+
+    def form(self, value: Any, place: _Place = CAPTURED) -> bytes:
+        """Return what `value` counts by."""
+        if callable(getattr(type(value), "__agentflow_version__", None)):
+            return self._follow.versioned(value)
+        return self._plain(value) or self._code(value, place) or self._object(value, place)
+
+    def _plain(self, value: Any) -> bytes | None:
+        """Encode scalars, enum members, and the tuples and frozensets that may hold anything."""
+        cls = type(value)
+        if leaf := LEAVES.get(id(cls)):
+            return node(b"value", leaf(value))
+        if is_enum(cls):
+            return node(b"enum", self.form(cls), scalar(value._name_) or b"", scalar(value._value_) or b"")
+        if cls is tuple:
+            return self._nested(value, lambda: node(b"tuple", *map(self.form, value)))
+        if cls is frozenset:
+            return self._nested(value, lambda: node(b"frozenset", *self._unordered(value)))
+        return node(b"singleton", repr(value).encode()) if value is ... or value is NotImplemented else None
+
+    def _code(self, value: Any, place: _Place) -> bytes | None:
+        """Follow what is code."""
+        if isinstance(value, FunctionType):
+            return self._follow.function(value)
+        if isinstance(value, type):
+            return self._follow.class_(value, place)
+        if isinstance(value, ModuleType):
+            return self._follow.module(value)
+        return self._around_code(value, place)
+
+    def _around_code(self, value: Any, place: _Place) -> bytes | None:
+        """Follow what holds code."""
+        if isinstance(value, MethodType):
+            return node(b"method", self.form(value.__func__), self.form(value.__self__, place))
+        if isinstance(value, partial):
+            return self._nested(value, lambda: self._partial(value))
+        if isinstance(value, _BUILT_IN):
+            return self._built_in(value, place)
+        return self._wrapper(value, place)
+
+    def _partial(self, value: partial[Any]) -> bytes:
+        """Encode a `functools.partial` by its parts."""
+        return node(b"partial", self.form(value.func), self.form(value.args), self.form(value.keywords))
+
+    def _built_in(self, value: Any, place: _Place) -> bytes:
+        """Name a function that is not written in Python, with the object it is bound to."""
+        module = str(getattr(value, "__module__", None) or "")
+        name = node(b"builtin", f"{package_of(module)}:{value.__qualname__}".encode())
+        owner: object = getattr(value, "__self__", None)
+        if owner is None or isinstance(owner, ModuleType):
+            return name
+        return node(b"method", name, self.form(owner, place))
+
+    def _wrapper(self, value: Any, place: _Place) -> bytes | None:
+        """Look into an object that a library put around a function, such as that of `lru_cache`."""
+        wrapped: object = getattr_static(value, "__wrapped__", None)
+        if wrapped is None or self._follow.owner(type(value)) == "user":
+            return None
+        source = b"" if not isinstance(place, Origin) or _is_definition(place) else self._follow.source(place)
+        return self._nested(value, lambda: node(b"wrapper", self.form(type(value)), self.form(wrapped), source))
+
+    def _object(self, value: Any, place: _Place) -> bytes:
+        """Encode any other object: by source, by content or by type."""
+        cls: type = type(value)
+        generic: object = get_origin(value)
+        if generic is not None and not isinstance(place, Origin):
+            return self._generic(generic, get_args(value))
+        kind = b"" if cls in _CONTAINERS else self.form(cls)
+        if place is STATE:
+            return node(b"object", kind)
+        if isinstance(place, Origin):
+            counts = self._has_content(cls) or self._follow.owner(cls) == "stdlib" or _is_definition(place)
+            return node(b"source", kind, self._follow.source(place)) if counts else node(b"object", kind)
+        if cls in _CONTAINERS:
+            return self._nested(value, lambda: self._container(value))
+        return node(b"content", kind, self._follow.content(value)) if self._has_content(cls) else node(b"object", kind)
+
+    def _generic(self, generic: Any, arguments: Iterable[object]) -> bytes:
+        """Encode `list[Article]` and the like by their parts."""
+        name = generic if isinstance(generic, type) else str(getattr(generic, "__qualname__", ""))
+        return node(b"generic", self.form(name), *map(self.form, arguments))
+
+    def _has_content(self, cls: type) -> bool:
+        """Say whether the objects of a class are data: the user's own, or such as compare by value."""
+        if cls in _CONTAINERS or self._follow.owner(cls) == "user" or _compares_by_value(cls):
+            return True
+        return f"{cls.__module__}:{cls.__qualname__}" in _GETTERS or package_of(cls.__module__) in _TEMPLATES
+
+    def _container(self, value: Any) -> bytes:
+        """Encode a list, dict, set or bytearray by its content."""
+        if isinstance(value, dict):
+            items: Mapping[object, object] = value
+            return node(b"dict", *sorted(node(b"item", self.form(key), self.form(it)) for key, it in items.items()))
+        if isinstance(value, set):
+            return node(b"set", *self._unordered(value))
+        if isinstance(value, bytearray):
+            return node(b"bytearray", bytes(value))
+        return node(b"list", *map(self.form, value))
+
+    def _unordered(self, items: Iterable[object]) -> list[bytes]:
+        """Encode the members of a set; in the order of their names first, because pieces are numbered as they are met."""
+        return sorted(self.form(item) for item in sorted(items, key=_name_of))
+
+    def _nested(self, value: object, encode: Any) -> bytes:
+        """Encode a value with others in it, unless that is already going on further out, or far too deep."""
+        if id(value) in self._inside or len(self._inside) > MAX_DEPTH:
+            return node(b"again")
+        self._inside.append(id(value))
+        try:
+            return bytes(encode())
+        finally:
+            self._inside.pop()
+
+    def reduced(self, value: Any) -> bytes:
+        """Encode an object by its own account of what it would take to build it anew.
+
+        It is only read: nothing is pickled, and nothing is ever built from it.
+        """
+        try:
+            account: object = value.__reduce_ex__(2)
+        except Exception:  # noqa: BLE001 - an object that gives no account counts by its type, whatever its class raises
+            return b""
+        if not isinstance(account, tuple):
+            return self.form(account)
+        parts: tuple[object, ...] = account
+        return node(b"reduced", *(self.form(list(it) if isinstance(it, Iterator) else it) for it in parts))
+
+
+def _compares_by_value(cls: Any) -> bool:
+    """Say whether a class says itself when two of its objects are equal."""
+    return cls.__eq__ is not object.__eq__
+
+
+def _name_of(item: object) -> str:
+    """Return a name that does not change between processes."""
+    return item.__qualname__ if isinstance(item, FunctionType | type) else type(item).__qualname__
+
+
+def _is_definition(origin: Origin) -> bool:
+    """Say whether a global was made by `def` or `class`: a decorator put an object in the place of the function."""
+    return any(type(statement[-1]).__name__.endswith("Def") for statement in origin.statements)

@@ -1,0 +1,343 @@
+"""Where code is running: which run, which step call, whose state; carried by one context variable.
+
+A frame belongs to one body or one attempt of one step call. Frames are made per call and never kept on a
+decorated function, an agent or a module, so that nothing of one run can reach another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
+
+import attrs
+from pydantic import TypeAdapter
+
+from agentflow._drive import Ask, Commit, adrive, drive
+from agentflow._keys import entry_key
+from agentflow._memo import Policy, Remembered
+from agentflow._recording import RECORDING, Slot
+from agentflow.events import Event, ModelAnswered
+from agentflow.exceptions import NoActiveRun
+from agentflow.stores._base import Entry, EventRecord, Fence, RunRecord, StateWrite, Store, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from agentflow._flights import Flight
+    from agentflow._recording import RecordedUsage, Recording
+    from agentflow._state import State
+    from agentflow.types import Scope
+
+__all__ = ["FRAME", "OUTSIDE", "ActiveRun", "Frame", "Home", "Refresh", "Token", "active_runs", "current_frame"]
+
+_EVENT: Final[TypeAdapter[Event]] = TypeAdapter(Event)
+_NOT_STORED: Final = {"seq", "run_id"}  # columns of their own
+
+
+@attrs.frozen
+class Home:
+    """Whose memory a call lands in: a session of a workflow in a store."""
+
+    store: Store = attrs.field(eq=False)
+    workflow: str
+    session_id: str
+
+
+OUTSIDE: Final = ""
+"""The workflow of step calls that no workflow makes."""
+
+
+@attrs.frozen
+class Refresh:
+    """Which steps a call asks to run again.
+
+    Attributes:
+        everything: All of them, and model requests too.
+        steps: Those of these names.
+    """
+
+    everything: bool = False
+    steps: frozenset[str] = frozenset()
+
+    def covers(self, step: str) -> bool:
+        """Whether it asks for this step."""
+        return self.everything or step in self.steps
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.steps)
+
+
+class Token:
+    """Whether code may go on; asked at every boundary: a step, state, an event, a model request, `check()`."""
+
+    def __init__(self) -> None:
+        self._reason: BaseException | None = None
+
+    def revoke(self, reason: BaseException) -> None:
+        """Make every later boundary raise this."""
+        self._reason = self._reason or reason
+
+    def check(self) -> None:
+        """Raise if revoked."""
+        if self._reason is not None:
+            raise self._reason.with_traceback(None)
+
+
+class ActiveRun:
+    """A run that this process executes: what it has said and not yet committed, and what it has counted.
+
+    Attributes:
+        record: The run's row as last written.
+        home: Whose memory it works in.
+        refresh: What it was asked to run again.
+        token: Whether it may go on.
+    """
+
+    def __init__(self, record: RunRecord, home: Home, refresh: Refresh) -> None:
+        self.record = record
+        self.home = home
+        self.refresh = refresh
+        self.token = Token()
+        self._events: list[EventRecord] = []
+        self._mutex = threading.Lock()
+        self.requests = self.input_tokens = self.output_tokens = 0
+
+    @property
+    def fence(self) -> Fence:
+        """The condition under which this process may write for the run."""
+        return Fence(self.record.id, self.record.owner)
+
+    def note(self, event: Event) -> None:
+        """Say that something happened; it is written with the next commit."""
+        at = event.at or time.time()
+        stamped = event.model_copy(update={"attempt": self.record.attempt, "at": at})
+        data = stamped.model_dump_json(exclude=_NOT_STORED).encode()
+        with self._mutex:
+            self._events.append(EventRecord(self.record.id, 0, at, data))
+
+    @contextmanager
+    def transaction(
+        self,
+        *,
+        entries: Sequence[Entry] = (),
+        forget: Sequence[str] = (),
+        state: Sequence[StateWrite] = (),
+        record: RunRecord | None = None,
+        fence: Fence | None = None,
+    ) -> Iterator[Transaction]:
+        """Make a transaction that also carries what was noted so far; noted again if the block raises."""
+        with self._mutex:
+            events, self._events = self._events, []
+        try:
+            yield Transaction(
+                entries=tuple(entries),
+                forget=tuple(forget),
+                state=tuple(state),
+                events=tuple(events),
+                run=record,
+                fence=fence or self.fence,
+            )
+        except BaseException:
+            with self._mutex:
+                self._events[:0] = events
+            raise
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something was noted and not committed."""
+        return bool(self._events)
+
+
+@attrs.define(eq=False)
+class Frame:
+    """One body, or one attempt of one step call.
+
+    Attributes:
+        home: Whose memory it works in.
+        state: Its view of the session's state.
+        run: The run, None outside one.
+        step: The step's name, `""` for a body.
+        key: The key of the step call, `""` for a body or a call that is not remembered.
+        place: Where equal model requests are counted: the body, or a step call, refined by each item of `ctx.map`.
+        samples: How many equal requests each place has made, counted anew in every attempt.
+        attempt: The attempt of the step call, from 1.
+        flights: The calls in flight that this one is part of, outermost first.
+        steps: The names of the steps that this one is part of.
+        requests: The keys of the model answers it has used.
+        token: Whether it may go on.
+    """
+
+    home: Home
+    state: State
+    run: ActiveRun | None = None
+    step: str = ""
+    key: str = ""
+    place: str = "body"
+    attempt: int = 1
+    flights: tuple[Flight, ...] = ()
+    steps: tuple[str, ...] = ()
+    requests: list[str] = attrs.field(factory=list)
+    samples: Counter[tuple[str, str]] = attrs.field(factory=Counter)
+    token: Token = attrs.field(factory=Token)
+    tokens: tuple[Token, ...] = ()
+    idempotency_key: str = ""
+
+    def count(self, kind: str, what: str) -> int:
+        """Return how many equal things this place has asked for before in this attempt."""
+        with _counting:
+            self.samples[f"{self.place}\0{kind}", what] += 1
+            return self.samples[f"{self.place}\0{kind}", what] - 1
+
+    def check(self) -> None:
+        """Raise if this frame or one that it is part of may not go on."""
+        self.token.check()
+        for token in self.tokens:
+            token.check()
+
+    @property
+    def lineage(self) -> tuple[Token, ...]:
+        """The tokens that a frame inside this one obeys, beside its own."""
+        return (*self.tokens, self.token)
+
+    def at_item(self, index: int) -> Frame:
+        """Return this frame as one item of `ctx.map` has it: the same, with a place of its own."""
+        return attrs.evolve(self, place=f"{self.place}/{index}")
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Make this the frame in force for a block."""
+        before, recording = FRAME.set(self), RECORDING.set(self._recording())
+        try:
+            yield
+        finally:
+            RECORDING.reset(recording)
+            FRAME.reset(before)
+
+    def install(self) -> None:
+        """Make this the frame in force in the current `contextvars.Context` for good: one made for a generator."""
+        FRAME.set(self)
+        RECORDING.set(self._recording())
+
+    def _recording(self) -> Recording | None:
+        return None if self.run is None else FrameRecording(self, self.run)
+
+
+@attrs.frozen
+class FrameRecording:
+    """Remembers the model requests of one frame."""
+
+    frame: Frame
+    run: ActiveRun
+
+    def slot(self, request: bytes, scope: Scope) -> Slot:
+        """Return the slot of a request, and count it among its equals in this place."""
+        self.frame.check()
+        key = self._key(hashlib.sha256(request).hexdigest(), scope)
+        remembered = self._read(key)
+        if remembered is not None:
+            self.frame.requests.append(key)
+            self.run.note(ModelAnswered(model="", replayed=True))
+        return Slot(key, None if remembered is None else remembered.body, scope)
+
+    def save(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> None:
+        """Keep an answer; it is durable when this returns."""
+        drive(self._saving(slot, answer, usage))
+
+    async def asave(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> None:
+        """Keep an answer without blocking the loop."""
+        await adrive(self._saving(slot, answer, usage))
+
+    def _key(self, digest: str, scope: Scope) -> str:
+        home, place = self.run.home, self.frame.place
+        # Whoever asks for a wider scope wants to share: then the place does not part equal requests.
+        owner = {
+            "run": ("run", self.run.record.id, place),
+            "session": ("session", home.workflow, home.session_id),
+            "global": ("global",),
+        }[scope]
+        return entry_key("request", *owner, digest, str(self.frame.count("request", digest)))
+
+    def _read(self, key: str) -> Remembered | None:
+        payload = self.run.home.store.read(key)
+        if payload is None:
+            return None
+        remembered = Remembered.unpack(payload)
+        policy = Policy(refresh=self.run.refresh.everything, run_id=self.run.record.id)
+        return remembered if policy.accepts(remembered, time.time()) else None
+
+    def _saving(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> Generator[Ask, None, None]:
+        self.frame.check()
+        home = self.run.home
+        remembered = Remembered(answer, time.time(), self.run.record.id)
+        entry = Entry(
+            key=slot.key,
+            payload=remembered.pack(),
+            kind="request",
+            workflow="" if slot.scope == "global" else home.workflow,
+            session_id="" if slot.scope == "global" else home.session_id,
+            scope=slot.scope,
+            step=usage.model,
+            run_id=self.run.record.id,
+            created_at=remembered.created_at,
+        )
+        self.run.note(
+            ModelAnswered(model=usage.model, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+        )
+        with self.run.transaction(entries=[entry]) as transaction:
+            yield Commit(home.store, transaction)
+        self.frame.requests.append(slot.key)
+        with _counting:
+            self.run.requests += 1
+            self.run.input_tokens += usage.input_tokens
+            self.run.output_tokens += usage.output_tokens
+
+
+FRAME: Final[ContextVar[Frame | None]] = ContextVar("agentflow_frame", default=None)
+
+_counting: Final = threading.Lock()
+_active: Final[set[int]] = set()
+_numbers: Final = itertools.count()
+
+
+@contextmanager
+def counted_as_active() -> Iterator[None]:
+    """Count a run as active in this process for a block."""
+    number = next(_numbers)
+    _active.add(number)
+    try:
+        yield
+    finally:
+        _active.discard(number)
+
+
+def active_runs() -> int:
+    """How many runs this process is executing."""
+    return len(_active)
+
+
+def current_frame(what: str) -> Frame | None:
+    """Return the frame in force, or None outside a run.
+
+    Args:
+        what: Who asks, for the message.
+
+    Raises:
+        NoActiveRun: If there is none although a run is active: this is a thread that lost its context.
+    """
+    frame = FRAME.get()
+    if frame is None:
+        if _active:
+            raise NoActiveRun(
+                f"{what} found no run in this thread, while a run is active in this process: its result could land in "
+                "another session's memory. Start threads with ctx.map, asyncio.to_thread or contextvars.copy_context().run, "
+                "or name the session with with_options(session_id=...)"
+            )
+        return None
+    frame.check()
+    return frame

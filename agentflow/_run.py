@@ -1,0 +1,50 @@
+"""The life of a run: which call continues which run, and which way of ending leaves which status. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from agentflow.types import RunStatus
+
+if TYPE_CHECKING:
+    from agentflow.stores._base import RunRecord
+
+__all__ = ["CONTINUABLE", "Continuation", "status_after"]
+
+CONTINUABLE: Final = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.INTERRUPTED)
+"""What a call may continue. A run that is `running` and whose lock nobody holds has lost its process."""
+
+
+@attrs.frozen
+class Continuation:
+    """Under which conditions a call continues an earlier run instead of beginning a new one.
+
+    Attributes:
+        within: How old the run's last event may be, in seconds; None for any age.
+        max_attempts: How often one run is tried.
+    """
+
+    within: float | None
+    max_attempts: int
+
+    def accepts(self, run: RunRecord, last_event_at: float, now: float) -> bool:
+        """Whether a run, if it has no live owner, is continued."""
+        return (
+            run.status in CONTINUABLE
+            and run.attempt < self.max_attempts
+            and (self.within is None or now - last_event_at < self.within)
+        )
+
+
+def status_after(error: BaseException, *, task_cancelled: bool) -> RunStatus:
+    """Return the status of a run that ended with this exception.
+
+    Args:
+        error: The exception.
+        task_cancelled: Whether it is the cancellation of the awaiting task.
+    """
+    if task_cancelled or isinstance(error, KeyboardInterrupt):
+        return RunStatus.CANCELLED
+    return RunStatus.FAILED if isinstance(error, Exception) else RunStatus.INTERRUPTED

@@ -1,0 +1,146 @@
+"""A session seen from outside its runs: its state, its runs and what its steps remember."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from agentflow._calls import plain_transaction
+from agentflow._retry import seconds
+from agentflow._runs import Run
+from agentflow._state import BodyState
+from agentflow.stores._base import EntryFilter, RunFilter, Transaction
+
+if TYPE_CHECKING:
+    from agentflow._frames import Home
+    from agentflow.types import Duration
+
+__all__ = ["RememberedStep", "Session"]
+
+
+@attrs.frozen(kw_only=True)
+class RememberedStep:
+    """One result that a step of a session remembers.
+
+    Attributes:
+        step: The step's name.
+        key: The key of the call, as `Step.key()` gives it.
+        version: The version of the step's code.
+        created_at: When it was completed, in UTC.
+        run_id: The run that made it, `""` outside one.
+        size: The encoded result's length in bytes.
+        tags: The step's tags.
+    """
+
+    step: str
+    key: str
+    version: str
+    created_at: datetime
+    run_id: str
+    size: int
+    tags: tuple[str, ...]
+
+
+class Session:
+    """A named memory of one workflow; `workflow.session(id)` returns it, whether it has anything yet or not.
+
+    ```python
+    from agentflow import Context, cached_step, workflow
+
+    @cached_step
+    def search(topic: str) -> str:
+        return f"a page about {topic}"
+
+    @workflow(session="demo")
+    def report(ctx: Context, topic: str) -> str:
+        ctx.state["topic"] = topic
+        return search(topic)
+
+    report("cats")
+    session = report.session("demo")
+    assert session.state["topic"] == "cats"
+    assert [remembered.step for remembered in session.steps()] == [search.name]
+    assert session.forget(search) == 1
+    ```
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id!r} of {self.workflow}>"
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self._home.session_id
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's name."""
+        return self._home.workflow
+
+    @cached_property
+    def state(self) -> BodyState:
+        """Its state: an assignment is durable at once, a change inside a value at `state.save()`."""
+        return BodyState(self._home, plain_transaction, _unbounded)
+
+    def runs(self, limit: int | None = None) -> list[Run]:
+        """List its runs, newest first."""
+        which = RunFilter(workflow=self.workflow, session_id=self.id)
+        return [Run(record.id, self._home.store) for record in self._home.store.runs(which, limit)]
+
+    def steps(self) -> list[RememberedStep]:
+        """List what its steps remember, oldest first."""
+        return [
+            RememberedStep(
+                step=entry.step,
+                key=entry.key,
+                version=entry.version,
+                created_at=datetime.fromtimestamp(entry.created_at, UTC),
+                run_id=entry.run_id,
+                size=entry.size,
+                tags=entry.tags,
+            )
+            for entry in self._home.store.entries(self._which(None, kind="step"))
+        ]
+
+    def forget(
+        self,
+        step: Any | str | None = None,
+        *,
+        tag: str | None = None,
+        older_than: Duration | None = None,
+        version: str | None = None,
+    ) -> int:
+        """Forget remembered results; return how many.
+
+        Args:
+            step: Only those of this step, as an object or by name.
+            tag: Only those with this tag.
+            older_than: Only those completed longer ago than this.
+            version: Only those of this version.
+        """
+        before = None if older_than is None else time.time() - seconds(older_than, what="older_than")
+        which = self._which(step, kind="step", tag=tag, before=before, version=version)
+        keys = tuple(entry.key for entry in self._home.store.entries(which))
+        if keys:
+            self._home.store.commit(Transaction(forget=keys))
+        return len(keys)
+
+    def delete(self) -> None:
+        """Delete everything it has: state, remembered results, runs and their events."""
+        self._home.store.delete_session(self.workflow, self.id)
+        self.__dict__.pop("state", None)
+
+    def _which(self, step: Any, **more: Any) -> EntryFilter:
+        name = None if step is None else getattr(step, "name", step)
+        return EntryFilter(workflow=self.workflow, session_id=self.id, step=name, **more)
+
+
+def _unbounded() -> None:
+    """Outside a run nothing is ever revoked."""

@@ -1,0 +1,117 @@
+"""The settings of this process: which store where nothing else says so, and what services ask for.
+
+In order: the call (`with_options`), the decorator, `configure(...)`, the environment. Nothing else is global.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from agentflow.exceptions import UsageError
+from agentflow.stores import DiskStore, MemoryStore, Store
+from agentflow.types import UNSET, Unset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["configure", "debug", "default_store", "require_session", "store_at", "using_store"]
+
+DEFAULT_DIRECTORY: Final = ".agentflow"
+_TRUE: Final = ("1", "true", "yes", "on")
+
+
+@attrs.define
+class _Settings:
+    store: Store | None = None
+    require_session: bool | None = None
+    debug: bool = False
+
+
+_settings: Final = _Settings()
+_stores: Final[dict[str, Store]] = {}
+_mutex: Final = threading.Lock()
+
+
+def configure(
+    *,
+    store: str | os.PathLike[str] | Store | Unset | None = UNSET,
+    require_session: bool | Unset | None = UNSET,
+    debug: bool | Unset = UNSET,
+) -> None:
+    """Set this process's defaults; what is not named stays as it is.
+
+    ```python
+    import agentflow
+    from agentflow.stores import MemoryStore
+
+    agentflow.configure(store=MemoryStore(), require_session=False)
+    ```
+
+    Args:
+        store: A store, a directory, or `"memory:"`. None: what the environment variable `AGENTFLOW_STORE` says,
+            else the directory `.agentflow`. A relative directory is fixed at its first use.
+        require_session: Whether a workflow call without a session is a `UsageError` instead of the session `"default"`.
+            Services set it, since `"default"` would be everybody's. None: what `AGENTFLOW_REQUIRE_SESSION` says, else False.
+        debug: Whether to say more than usual, in warnings and in the log.
+
+    Raises:
+        UsageError: If the store is none.
+    """
+    if not isinstance(store, Unset):
+        _settings.store = None if store is None else store_at(store)
+    if not isinstance(require_session, Unset):
+        _settings.require_session = require_session
+    if not isinstance(debug, Unset):
+        _settings.debug = debug
+
+
+def default_store() -> Store:
+    """Return the store in force where a call and a run name none."""
+    return _settings.store or store_at(os.environ.get("AGENTFLOW_STORE") or DEFAULT_DIRECTORY)
+
+
+def require_session() -> bool:
+    """Whether a workflow call must name its session."""
+    if _settings.require_session is not None:
+        return _settings.require_session
+    return os.environ.get("AGENTFLOW_REQUIRE_SESSION", "").lower() in _TRUE
+
+
+def debug() -> bool:
+    """Whether to say more than usual."""
+    return _settings.debug
+
+
+def store_at(place: str | os.PathLike[str] | Store) -> Store:
+    """Return the store at a place; the same place gives the same object.
+
+    Raises:
+        UsageError: If the place is none that a store can be kept at.
+    """
+    if not isinstance(place, str | os.PathLike):
+        if callable(getattr(place, "commit", None)):
+            return place
+        raise UsageError(f"store={place!r} is no store: pass a directory, 'memory:', or an object of agentflow.stores")
+    name = os.fspath(place)
+    if "://" in name:
+        raise UsageError(f"store={name!r}: databases are not supported yet; pass a directory or 'memory:'")
+    with _mutex:
+        if name not in _stores:
+            _stores[name] = MemoryStore() if name == "memory:" else DiskStore(name)
+        return _stores[name]
+
+
+@contextmanager
+def using_store(store: Store) -> Iterator[Store]:
+    """Make a store the default of this process for a block."""
+    before = _settings.store
+    _settings.store = store
+    try:
+        yield store
+    finally:
+        _settings.store = before

@@ -1,0 +1,391 @@
+"""A function whose results are remembered: called as before, in its own colour, with a few verbs more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
+
+import attrs
+
+from agentflow._calls import StepCall, StepSpec, plain_transaction, value_call
+from agentflow._context import Context
+from agentflow._drive import adrive, drive
+from agentflow._fingerprint import function_digest
+from agentflow._frames import FRAME, OUTSIDE, Frame, Home, current_frame
+from agentflow._generators import AsyncSource, Source
+from agentflow._mapping import map_over
+from agentflow._memo import StreamCodec
+from agentflow._registry import learn_types, returns
+from agentflow._retry import RetryPolicy, retry_policy, seconds
+from agentflow._serialization import codec_for
+from agentflow._settings import default_store, store_at
+from agentflow._state import BodyState
+from agentflow._streams import aplay, context_of, decode_stream, play, stream_result
+from agentflow._waiting import Limiter
+from agentflow.exceptions import UsageError
+from agentflow.stores._base import Store, Transaction
+from agentflow.types import UNSET, Duration, Unset
+
+if TYPE_CHECKING:
+    import inspect
+    import os
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
+    from types import CodeType, FunctionType
+
+__all__ = [
+    "AsyncStep",
+    "AsyncStreamStep",
+    "Options",
+    "PlainStep",
+    "Step",
+    "StreamStep",
+    "checked_session",
+    "limiter_of",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Y = TypeVar("Y")
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What `with_options` said of where calls land."""
+
+    session_id: str | None = None
+    workflow: str | None = None
+    store: Store | None = None
+    refresh: bool = False
+
+
+def checked_session(session_id: object) -> str:
+    """Return a session id, which may be any text.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if isinstance(session_id, str):
+        return session_id
+    raise UsageError(f"session_id={session_id!r}: a session id is a str, not {type(session_id).__name__}")
+
+
+def limiter_of(max_concurrency: int | None) -> Limiter | None:
+    """Return what lets so many calls run at once.
+
+    Raises:
+        UsageError: If that is none.
+    """
+    if max_concurrency is None:
+        return None
+    if max_concurrency < 1:
+        raise UsageError(f"max_concurrency={max_concurrency!r}: at least one must be allowed to run")
+    return Limiter(max_concurrency)
+
+
+class Step(Generic[P, T]):
+    """A function decorated with `@cached_step`.
+
+    It is called as the function is, less the context, and keeps its colour: `inspect.iscoroutinefunction` and
+    `inspect.isgeneratorfunction` tell the truth. `.fn` is the bare function.
+    """
+
+    __name__: str
+    __qualname__: str
+    __code__: CodeType
+    __signature__: inspect.Signature
+
+    def __init__(self, spec: StepSpec, options: Options) -> None:
+        fn = spec.shape.fn
+        functools.update_wrapper(self, fn)
+        self.fn: FunctionType = fn
+        self.name = spec.name
+        self.__code__, self.__defaults__, self.__kwdefaults__ = fn.__code__, fn.__defaults__, fn.__kwdefaults__
+        self.__signature__ = spec.shape.signature
+        self._spec = spec
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        raise UsageError(
+            f"@cached_step on the method {owner.__name__}.{name}: a step is a plain function, "
+            "so pass what it needs of the object as arguments"
+        )
+
+    def __agentflow_version__(self) -> str:
+        """Return what a step that calls this one counts it by."""
+        return function_digest(self.fn) if self._spec.version is None else self._spec.version_text
+
+    # Verbs
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Return the key under which the result of this call is remembered here; `""` if it is nowhere.
+
+        Raises:
+            UnkeyableArgument: If an argument cannot be part of a key.
+        """
+        return self._call(args, kwargs).key
+
+    def is_cached(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Whether this call would be a hit here and now."""
+        call = self._call(args, kwargs)
+        return bool(call.key) and call.look(self._decode) is not None
+
+    def forget(self, *args: P.args, **kwargs: P.kwargs) -> int:
+        """Forget the remembered result of this call; return how many there were, 0 or 1."""
+        call = self._call(args, kwargs)
+        if not call.key or call.home.store.read(call.key) is None:
+            return 0
+        call.home.store.commit(Transaction(forget=(call.key,)))
+        return 1
+
+    def seed(self, value: T, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Remember a value as the result of this call, as if it had been executed; for a streamed step, the list of its items.
+
+        Raises:
+            UsageError: If the call is remembered nowhere: a step of scope `"run"` outside a run.
+            UnserializableValue: If the value cannot be stored.
+        """
+        call = self._call(args, kwargs)
+        if not call.key:
+            raise UsageError(f"step {self.name!r} remembers nothing outside a run, so there is nothing to seed")
+        entry = call.entry(self._encode(value))
+        call.home.store.commit(Transaction(entries=(entry,)))
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await the result, whatever the colour: a sync step runs in a thread, a streamed one is consumed to its end."""
+        raise NotImplementedError  # pragma: no cover - the four colours below say
+
+    def map(
+        self, *iterables: Iterable[Any], max_concurrency: int | None = None, return_exceptions: bool = False
+    ) -> Any:
+        """Call the step for each item at once: `ctx.map` with this step."""
+        frame = self._caller()[0]
+        return map_over(
+            frame,
+            cast("Callable[..., Any]", self),
+            iterables,
+            max_concurrency=max_concurrency,
+            return_exceptions=return_exceptions,
+        )
+
+    async def amap(
+        self, *iterables: Iterable[Any], max_concurrency: int | None = None, return_exceptions: bool = False
+    ) -> list[T]:
+        """Await the step for each item at once, whatever its colour."""
+        frame = self._caller()[0]
+        found = map_over(
+            frame, self.acall, iterables, max_concurrency=max_concurrency, return_exceptions=return_exceptions
+        )
+        return await cast("Awaitable[list[T]]", found)
+
+    def with_options(  # noqa: PLR0913 - one parameter for each option
+        self,
+        *,
+        session_id: str | None = None,
+        workflow: str | None = None,
+        refresh: bool | None = None,
+        store: str | os.PathLike[str] | Store | None = None,
+        ttl: Duration | Unset | None = UNSET,
+        retry: int | RetryPolicy | Unset | None = UNSET,
+        timeout: Duration | Unset | None = UNSET,
+        max_concurrency: int | Unset | None = UNSET,
+    ) -> Self:
+        """Return the same step with other options; what is not named stays.
+
+        ```python
+        from agentflow import cached_step
+
+        @cached_step
+        def area(radius: int) -> int:
+            return 3 * radius**2
+
+        assert area.with_options(session_id="maths", refresh=True)(2) == 12
+        ```
+
+        Args:
+            session_id: Whose memory to use, instead of the caller's session.
+            workflow: Of which workflow, instead of the caller's.
+            refresh: Run again what would have been a hit.
+            store: Which store to use.
+            ttl: As of `cached_step`.
+            retry: As of `cached_step`.
+            timeout: As of `cached_step`.
+            max_concurrency: As of `cached_step`; counted apart from the step it is made of.
+        """
+        options = self._options
+        changed = Options(
+            session_id=options.session_id if session_id is None else checked_session(session_id),
+            workflow=options.workflow if workflow is None else workflow,
+            store=options.store if store is None else store_at(store),
+            refresh=options.refresh if refresh is None else refresh,
+        )
+        spec = self._spec
+        if not isinstance(ttl, Unset):
+            spec = attrs.evolve(spec, ttl=None if ttl is None else seconds(ttl, what="ttl"))
+        if not isinstance(retry, Unset):
+            spec = attrs.evolve(spec, retry=retry_policy(retry))
+        if not isinstance(timeout, Unset):
+            spec = attrs.evolve(spec, timeout=None if timeout is None else seconds(timeout, what="timeout"))
+        if not isinstance(max_concurrency, Unset):
+            spec = attrs.evolve(spec, limiter=limiter_of(max_concurrency))
+        return type(self)(spec, changed)
+
+    # Shared by the colours
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall:
+        arguments = self._spec.shape.bind(args, kwargs)
+        return self._call_bound(arguments)
+
+    def _call_bound(self, arguments: dict[str, Any]) -> StepCall:
+        learn_types()
+        caller, home = self._caller()
+        return StepCall(self._spec, caller, home, arguments, refresh=self._options.refresh)
+
+    def _caller(self) -> tuple[Frame, Home]:
+        options = self._options
+        if options.session_id is None and options.workflow is None and options.store is None:
+            frame = current_frame(f"step {self.name!r}")
+            return (frame, frame.home) if frame else _outside(Home(default_store(), OUTSIDE, "default"))
+        return self._elsewhere(options)
+
+    def _elsewhere(self, options: Options) -> tuple[Frame, Home]:
+        frame = FRAME.get()
+        near = frame.home if frame else Home(options.store or default_store(), OUTSIDE, "default")
+        home = Home(
+            options.store or near.store,
+            near.workflow if options.workflow is None else options.workflow,
+            near.session_id if options.session_id is None else options.session_id,
+        )
+        if frame is None:
+            return _outside(home)
+        frame.check()
+        same_store = home.store.identity == near.store.identity
+        state = BodyState(home, plain_transaction, frame.check)
+        return attrs.evolve(frame, home=home, state=state, run=frame.run if same_store else None), home
+
+    def _arguments(self, call: StepCall, frame: Frame) -> tuple[Context | None, list[Any], dict[str, Any]]:
+        args, kwargs = self._spec.shape.spread(call.arguments)
+        if not self._spec.shape.takes_ctx:
+            return None, args, kwargs
+        context: Context = Context(frame)
+        return context, [context, *args], kwargs
+
+    @functools.cached_property
+    def _codec(self) -> Any:
+        gives = returns(self._spec.shape)
+        value = codec_for(gives.value)
+        return StreamCodec(codec_for(gives.item), value) if self._spec.shape.is_stream else value
+
+    def _decode(self, body: bytes) -> Any:
+        codec = self._codec
+        return decode_stream(codec, body) if isinstance(codec, StreamCodec) else codec.loads(body)
+
+    def _encode(self, value: Any) -> bytes:
+        codec, owner = self._codec, f"the result of step {self.name!r}"
+        if not isinstance(codec, StreamCodec):
+            return cast("bytes", codec.dumps(value, owner=owner))
+        if not isinstance(value, list):
+            raise UsageError(
+                f"step {self.name!r} yields: seed it with the list of its items, not {type(value).__name__}"
+            )
+        return codec.dumps([codec.items.dumps(item, owner=owner) for item in value], None, owner=owner)
+
+
+def _outside(home: Home) -> tuple[Frame, Home]:
+    return Frame(home, BodyState(home, plain_transaction, _no_boundary), place="outside"), home
+
+
+def _no_boundary() -> None:
+    """Outside a run nothing is ever revoked."""
+
+
+class PlainStep(Step[P, T]):
+    """A step that is a `def`."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return the result, remembered or new."""
+        call = self._call(args, kwargs)
+        return cast("T", drive(value_call(call, self._codec, functools.partial(self._attempt, call))))
+
+    def _attempt(self, call: StepCall, frame: Frame) -> Any:
+        context, args, kwargs = self._arguments(call, frame)
+        with frame.entered(), _closing(context):
+            return self.fn(*args, **kwargs)
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await the result; the step runs in a thread."""
+        return await asyncio.to_thread(self, *args, **kwargs)
+
+
+class AsyncStep(Step[P, T]):
+    """A step that is an `async def`."""
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await the result, remembered or new."""
+        call = self._call(args, kwargs)
+        return cast("T", await adrive(value_call(call, self._codec, functools.partial(self._attempt, call))))
+
+    async def _attempt(self, call: StepCall, frame: Frame) -> Any:
+        context, args, kwargs = self._arguments(call, frame)
+        with frame.entered(), _closing(context):
+            return await self.fn(*args, **kwargs)
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await the result."""
+        return await self(*args, **kwargs)
+
+
+class StreamStep(Step[P, T], Generic[P, Y, T]):
+    """A step that is a generator function: its items are seen as they come, and again on a hit."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Generator[Y, None, T]:
+        """Return the stream, remembered or new."""
+        call = self._call(args, kwargs)
+        return play(call, self._codec, functools.partial(self._open, call))
+
+    def _open(self, call: StepCall, frame: Frame) -> Source:
+        _, args, kwargs = self._arguments(call, frame)
+        return Source(self.fn(*args, **kwargs), context_of(frame))
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await what the finished stream gives; it is consumed in a thread."""
+        return await asyncio.to_thread(lambda: cast("T", _drained(self(*args, **kwargs))))
+
+
+class AsyncStreamStep(Step[P, list[Y]], Generic[P, Y]):
+    """A step that is an async generator function: its items are seen as they come, and again on a hit."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Y, None]:
+        """Return the stream, remembered or new."""
+        call = self._call(args, kwargs)
+        return aplay(call, self._codec, functools.partial(self._open, call))
+
+    def _open(self, call: StepCall, frame: Frame) -> AsyncSource:
+        _, args, kwargs = self._arguments(call, frame)
+        return AsyncSource(self.fn(*args, **kwargs), context_of(frame))
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> list[Y]:
+        """Await what the finished stream gives: its items, joined if all are text."""
+        return cast("list[Y]", stream_result([item async for item in self(*args, **kwargs)], None))
+
+
+@contextlib.contextmanager
+def _closing(context: Context | None) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if context is not None:
+            context.close()
+
+
+def _drained(stream: Generator[Any, None, Any]) -> Any:
+    items = []
+    while True:
+        try:
+            items.append(next(stream))
+        except StopIteration as stop:
+            return stream_result(items, stop.value)

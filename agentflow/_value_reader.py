@@ -1,0 +1,218 @@
+"""JSON nodes as Python values: `_value_writer` read backwards.
+
+Every tag has one reader in a closed table, and classes are those that the caller knows by name. What does not
+fit this format raises one of `DAMAGE`; what fits it, but not the classes as they are now, raises `StaleValue`.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections import Counter, OrderedDict, defaultdict, deque
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+
+from agentflow._scalars import MAKERS
+from agentflow._type_changes import StaleValue
+from agentflow._type_layout import KINDS
+from agentflow._value_writer import CLASSES, FACTORIES, PLAIN, TEXT, WITH_REST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from agentflow._type_changes import Same
+    from agentflow._type_layout import Layout, Rest
+
+__all__ = ["DAMAGE", "Reader", "Row"]
+
+DAMAGE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
+"""What reading raises if the nodes are not of this format."""
+
+
+Make: TypeAlias = "Callable[[tuple[str, ...], Sequence[Any], Rest], object]"
+
+
+@attrs.frozen
+class Row:
+    """One class of a document's table, found in this process.
+
+    Attributes:
+        stored: The row as it is stored.
+        layout: How its instances are put together.
+        tag: The kind of class it is here.
+        nested: The places of fields that are lists or objects in some instance.
+        names: The fields that the stored instances have.
+        make: Makes an instance of fields, values and rest.
+    """
+
+    stored: list[Any]
+    layout: Layout
+    tag: str
+    nested: list[int]
+    names: tuple[str, ...]
+    make: Make
+
+    @classmethod
+    def of(cls, stored: list[Any], layout: Layout, same: Same) -> Row:
+        """Hold a row against the class as it is now.
+
+        Args:
+            stored: The row.
+            layout: The layout of its class.
+            same: Compares a stored value with what a changed class makes of it.
+        """
+        name, digest, nested, names = stored
+        make: Make = layout.put_together
+        if digest != layout.digest:
+            make = functools.partial(layout.adapt, same=same)
+        elif not set(names).issubset(layout.fields):
+            raise ValueError(name)
+        return cls(stored, layout, layout.tag, nested, tuple(names), make)
+
+
+class Reader:
+    """Reads one value.
+
+    Args:
+        row_for: Finds the class of a stored row, or raises `StaleValue`.
+    """
+
+    def __init__(self, row_for: Callable[[list[Any]], Row]) -> None:
+        self._row_for = row_for
+        self.rows: list[Row] = []
+
+    def document(self, document: Any) -> object:
+        """Return the value of a JSON document.
+
+        Raises:
+            StaleValue: If it no longer fits the classes that it names.
+        """
+        if type(document) is list and document[0] == CLASSES:
+            _, table, document = document
+            self.rows = [self._row_for(row) for row in table]
+        return self.node(document)
+
+    def node(self, node: Any) -> object:
+        """Return the value of a node; lists and objects are used up."""
+        if type(node) is list:
+            return _READERS[node[0]](self, node)
+        return self.named(node) if type(node) is dict else node
+
+    def items(self, node: list[Any]) -> list[Any]:
+        """Return the values of a list's nodes after its tag, in the list itself."""
+        del node[0]
+        for index, item in enumerate(node):
+            if type(item) is list:
+                node[index] = _READERS[item[0]](self, item)
+            elif type(item) is dict:
+                node[index] = self.named(item)
+        return node
+
+    def named(self, node: dict[str, Any]) -> dict[str, Any]:
+        """Return the dict of a JSON object, which is the object itself."""
+        for name, item in node.items():
+            if type(item) is list:
+                node[name] = _READERS[item[0]](self, item)
+            elif type(item) is dict:
+                node[name] = self.named(item)
+        return node
+
+
+Read: TypeAlias = "Callable[[Reader, list[Any]], object]"
+
+
+def _read_instance(reader: Reader, node: list[Any]) -> object:
+    row = reader.rows[node[1]]
+    rest: Any = None
+    if node[0] != row.tag:
+        if node[0] != row.tag + WITH_REST:
+            raise StaleValue(f"{row.layout.name} is another kind of class now: {row.tag}, and was {node[0]}")
+        rest = reader.named(node.pop(2))
+    del node[:2]
+    if len(node) != len(row.names):
+        raise ValueError(row.layout.name)
+    for place in row.nested:  # the table says where to look, since looking at every field takes as long as all the rest
+        item = node[place]
+        if type(item) is list:
+            node[place] = _READERS[item[0]](reader, item)
+        elif type(item) is dict:
+            node[place] = reader.named(item)
+    return row.make(row.names, node, rest)
+
+
+def _read_text(_: Reader, node: list[Any]) -> object:
+    (text,) = node[1:]
+    return bytes.fromhex(text).decode("utf-8", "surrogatepass")
+
+
+def _read_plain(_: Reader, node: list[Any]) -> object:
+    del node[0]
+    return node
+
+
+def _read_tuple(reader: Reader, node: list[Any]) -> object:
+    return tuple(reader.items(node))
+
+
+def _read_set(reader: Reader, node: list[Any]) -> object:
+    return _collected(set, reader.items(node))
+
+
+def _read_frozenset(reader: Reader, node: list[Any]) -> object:
+    return _collected(frozenset, reader.items(node))
+
+
+def _read_deque(reader: Reader, node: list[Any]) -> object:
+    maxlen = node.pop(1)
+    return deque(reader.items(node), maxlen)
+
+
+def _read_pairs(reader: Reader, node: list[Any], make: Callable[[Any], Any] = dict) -> object:
+    """Read a kind of dict from keys and values in turn."""
+    parts = reader.items(node)
+    return _collected(make, [*zip(parts[::2], parts[1::2], strict=True)])
+
+
+def _read_counter(reader: Reader, node: list[Any]) -> object:
+    return _read_pairs(reader, node, lambda pairs: Counter(dict(pairs)))
+
+
+def _read_defaultdict(reader: Reader, node: list[Any]) -> object:
+    factory = node.pop(1)
+    return _read_pairs(reader, node, functools.partial(defaultdict, None if factory is None else FACTORIES[factory]))
+
+
+def _collected(make: Callable[[Any], Any], members: list[Any]) -> object:
+    """Make a collection that tells its members apart by hash and equality, which may be the user's and have changed."""
+    try:
+        made = make(members)
+    except TypeError:
+        raise StaleValue("a member of a set or a key of a dict cannot be hashed any more") from None
+    if len(made) != len(members):
+        raise StaleValue("members of a set or keys of a dict that were different are equal now")
+    return made
+
+
+def _read_scalar(make: Callable[..., object]) -> Read:
+    def read(reader: Reader, node: list[Any]) -> object:
+        return make(*reader.items(node))
+
+    return read
+
+
+_READERS: Final[Mapping[str, Read]] = {
+    **{tag: _read_scalar(make) for tag, make in MAKERS.items()},
+    **{tag: _read_instance for kind in KINDS for tag in (kind.tag, kind.tag + WITH_REST)},
+    TEXT: _read_text,
+    PLAIN: _read_plain,
+    "list": Reader.items,
+    "tuple": _read_tuple,
+    "set": _read_set,
+    "frozenset": _read_frozenset,
+    "deque": _read_deque,
+    "dict": _read_pairs,
+    "ordereddict": lambda reader, node: _read_pairs(reader, node, OrderedDict),
+    "counter": _read_counter,
+    "defaultdict": _read_defaultdict,
+}

@@ -1,0 +1,371 @@
+"""A function that is the entry point of a durable program: called as before, in its own colour, inside a run."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
+
+import attrs
+
+from agentflow._context import Context
+from agentflow._drive import Ask, Perform, adrive, drive
+from agentflow._execution import Execution, WorkflowSpec
+from agentflow._fingerprint import function_digest
+from agentflow._frames import FRAME, Home, Refresh
+from agentflow._generators import AsyncSource, Item, Source, refuse_sent
+from agentflow._memo import Remembered, StreamCodec
+from agentflow._registry import learn_types, returns
+from agentflow._serialization import codec_for
+from agentflow._session import Session
+from agentflow._settings import default_store, require_session, store_at
+from agentflow._signature import call_by_name
+from agentflow._step import Step, checked_session
+from agentflow._streams import context_of, decode_stream, stream_result
+from agentflow.exceptions import UsageError
+from agentflow.stores._base import RunRecord, Store
+
+if TYPE_CHECKING:
+    import inspect
+    import os
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+    from types import CodeType, FunctionType
+
+    from agentflow._frames import Frame
+
+__all__ = ["AsyncStreamWorkflow", "AsyncWorkflow", "PlainWorkflow", "StreamWorkflow", "Workflow", "WorkflowOptions"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Y = TypeVar("Y")
+
+
+@attrs.frozen(kw_only=True)
+class WorkflowOptions:
+    """What `with_options` said of where and how calls run."""
+
+    session_id: str | None = None
+    store: Store | None = None
+    refresh: Refresh = Refresh()
+
+
+class Workflow(Generic[P, T]):
+    """A function decorated with `@workflow`.
+
+    It is called as the function is, less the context, and keeps its colour: `inspect.iscoroutinefunction` and
+    `inspect.isgeneratorfunction` tell the truth. `.fn` is the bare function.
+    """
+
+    __name__: str
+    __qualname__: str
+    __code__: CodeType
+    __signature__: inspect.Signature
+
+    def __init__(self, spec: WorkflowSpec, options: WorkflowOptions) -> None:
+        fn = spec.shape.fn
+        functools.update_wrapper(self, fn)
+        self.fn: FunctionType = fn
+        self.name = spec.name
+        self.description = spec.description
+        self.__code__, self.__defaults__, self.__kwdefaults__ = fn.__code__, fn.__defaults__, fn.__kwdefaults__
+        self.__signature__ = spec.shape.signature
+        self._spec = spec
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        raise UsageError(
+            f"@workflow on the method {owner.__name__}.{name}: a workflow is a plain function, "
+            "so pass what it needs of the object as arguments"
+        )
+
+    def __agentflow_version__(self) -> str:
+        """Return what a step that calls this workflow counts it by."""
+        return function_digest(self.fn)
+
+    # Verbs
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await the result, whatever the colour: a sync workflow runs in a thread, a streamed one is consumed to its end."""
+        raise NotImplementedError  # pragma: no cover - the four colours below say
+
+    def session(self, session_id: str) -> Session:
+        """Return the memory of one session of this workflow: its state, its runs and its remembered steps."""
+        return Session(Home(self._store(), self.name, checked_session(session_id)))
+
+    def sessions(self, limit: int | None = None) -> list[Session]:
+        """List the sessions that this workflow has, by their ids."""
+        store = self._store()
+        return [Session(Home(store, self.name, session_id)) for session_id in store.sessions(self.name, limit)]
+
+    def with_options(
+        self,
+        *,
+        session_id: str | None = None,
+        refresh: bool | str | Step[Any, Any] | Iterable[str | Step[Any, Any]] | None = None,
+        store: str | os.PathLike[str] | Store | None = None,
+    ) -> Self:
+        """Return the same workflow with other options; what is not named stays.
+
+        ```python
+        from agentflow import workflow
+
+        @workflow
+        def greet(name: str) -> str:
+            return f"hello {name}"
+
+        assert greet.with_options(session_id="guests")("Ada") == "hello Ada"
+        ```
+
+        Args:
+            session_id: The session, instead of what the workflow's `session=` gives.
+            refresh: Steps to run again although they are remembered, as objects or names; True for all of them, those they call
+                and model requests too. Each call of a step is made anew once per run; the old result stays until the new one is durable.
+            store: Which store to use.
+
+        Raises:
+            UsageError: If an option cannot be what it is.
+        """
+        options = self._options
+        changed = WorkflowOptions(
+            session_id=options.session_id if session_id is None else checked_session(session_id),
+            store=options.store if store is None else store_at(store),
+            refresh=options.refresh if refresh is None else _refresh(refresh),
+        )
+        return type(self)(self._spec, changed)
+
+    # Shared by the colours
+
+    def _store(self) -> Store:
+        frame = current_frame_or_none()
+        return self._options.store or (frame.home.store if frame else default_store())
+
+    def _execution(self, arguments: dict[str, Any]) -> Execution:
+        learn_types()
+        frame = current_frame_or_none()
+        home = Home(self._store(), self.name, self._session_id(arguments, frame))
+        same_store = frame is not None and frame.home.store.identity == home.store.identity
+        return Execution(self._spec, home, arguments, self._options.refresh, frame if same_store else None)
+
+    def _session_id(self, arguments: dict[str, Any], frame: Frame | None) -> str:
+        if self._options.session_id is not None:
+            return self._options.session_id
+        session = self._spec.session
+        if callable(session):
+            return checked_session(call_by_name(session, arguments, what=f"session= of workflow {self.name!r}"))
+        if session is not None:
+            return session
+        if frame is not None:
+            return frame.home.session_id
+        if require_session():
+            raise UsageError(
+                f"workflow {self.name!r} was called without a session, and this program requires one (require_session): "
+                'write with_options(session_id="...") or @workflow(session=...)'
+            )
+        return "default"
+
+    def _arguments(self, execution: Execution) -> tuple[Context | None, list[Any], dict[str, Any]]:
+        args, kwargs = self._spec.shape.spread(execution.arguments)
+        if not self._spec.shape.takes_ctx:
+            return None, args, kwargs
+        context: Context = Context(execution.frame)
+        return context, [context, *args], kwargs
+
+    @functools.cached_property
+    def _codec(self) -> Any:
+        gives = returns(self._spec.shape)
+        value = codec_for(gives.value)
+        return StreamCodec(codec_for(gives.item), value) if self._spec.shape.is_stream else value
+
+    def _value_call(self, arguments: dict[str, Any], body: Callable[[Execution], Any]) -> Generator[Ask, None, Any]:
+        """The procedure of a workflow that returns one value."""
+        execution = self._execution(arguments)
+        recorded = yield from execution.opening()
+        if recorded is not None:
+            return self._codec.loads(_recorded_body(recorded))
+        perform = Perform(lambda: body(execution))
+        try:
+            yield perform
+        except BaseException as error:
+            yield from execution.failed(error)
+            raise
+        value = perform.result
+        owner = f"the result of workflow {self.name!r}"
+        yield from execution.completed(value, lambda: cast("bytes", self._codec.dumps(value, owner=owner)))
+        return value
+
+    def _encoded_stream(self, items: list[Any], value: Any) -> bytes:
+        codec, owner = cast("StreamCodec", self._codec), f"the result of workflow {self.name!r}"
+        return codec.dumps([codec.items.dumps(item, owner=owner) for item in items], value, owner=owner)
+
+
+def current_frame_or_none() -> Frame | None:
+    """Return the frame in force: a workflow may begin anywhere, so that there may be none."""
+    frame = FRAME.get()
+    if frame is not None:
+        frame.check()
+    return frame
+
+
+def _recorded_body(record: RunRecord) -> bytes:
+    assert record.result is not None
+    return Remembered.unpack(record.result).body
+
+
+def _refresh(asked: bool | str | Step[Any, Any] | Iterable[str | Step[Any, Any]]) -> Refresh:
+    if isinstance(asked, bool):
+        return Refresh(everything=asked)
+    if isinstance(asked, str | Step):
+        asked = [asked]
+    steps = list(asked)
+    for step in steps:
+        if not isinstance(step, str | Step):
+            raise UsageError(f"refresh={asked!r}: write True, or steps or their names")
+    return Refresh(steps=frozenset(step if isinstance(step, str) else step.name for step in steps))
+
+
+class PlainWorkflow(Workflow[P, T]):
+    """A workflow that is a `def`."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run it to its end, and return what it returns."""
+        arguments = self._spec.shape.bind(args, kwargs)
+        return cast("T", drive(self._value_call(arguments, self._body)))
+
+    def _body(self, execution: Execution) -> Any:
+        context, args, kwargs = self._arguments(execution)
+        try:
+            with execution.frame.entered():
+                return self.fn(*args, **kwargs)
+        finally:
+            if context:
+                context.close()
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await the result; the workflow runs in a thread."""
+        return await asyncio.to_thread(self, *args, **kwargs)
+
+
+class AsyncWorkflow(Workflow[P, T]):
+    """A workflow that is an `async def`."""
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run it to its end, and return what it returns."""
+        arguments = self._spec.shape.bind(args, kwargs)
+        return cast("T", await adrive(self._value_call(arguments, self._body)))
+
+    async def _body(self, execution: Execution) -> Any:
+        context, args, kwargs = self._arguments(execution)
+        try:
+            with execution.frame.entered():
+                return await self.fn(*args, **kwargs)
+        finally:
+            if context:
+                context.close()
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await the result."""
+        return await self(*args, **kwargs)
+
+
+class StreamWorkflow(Workflow[P, T], Generic[P, Y, T]):
+    """A workflow that is a generator function: its run begins at the first `next()`."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Generator[Y, None, T]:
+        """Return the stream; closing it leaves the run `interrupted`, to be continued by the same call."""
+        return self._play(self._spec.shape.bind(args, kwargs))
+
+    def _play(self, arguments: dict[str, Any]) -> Generator[Any, Any, Any]:
+        execution = self._execution(arguments)
+        recorded = drive(execution.opening())
+        if recorded is not None:
+            items, value = decode_stream(self._codec, _recorded_body(recorded))
+            yield from items
+            return value
+        context, args, kwargs = self._arguments(execution)
+        source = Source(self.fn(*args, **kwargs), context_of(execution.frame))
+        items, advance = [], source.pull
+        try:
+            while isinstance(moment := advance(), Item):
+                drive(execution.state.saving())
+                items.append(moment.value)
+                try:
+                    refuse_sent((yield moment.value), f"workflow {self.name!r}")
+                except GeneratorExit:
+                    raise
+                except BaseException as thrown:  # noqa: BLE001 - it is the body's to handle
+                    advance = functools.partial(source.throw, thrown)
+                else:
+                    advance = source.pull
+        except BaseException as error:
+            closing = isinstance(error, GeneratorExit)
+            try:
+                source.close()
+            finally:
+                drive(execution.failed(error, closed=closing))
+            raise
+        finally:
+            if context:
+                context.close()
+        drive(execution.completed(moment.value, lambda: self._encoded_stream(items, moment.value)))
+        return moment.value
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await what the finished stream gives; it is consumed in a thread."""
+        return await asyncio.to_thread(self._consume, *args, **kwargs)
+
+    def _consume(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        items, stream = [], self(*args, **kwargs)
+        while True:
+            try:
+                items.append(next(stream))
+            except StopIteration as stop:
+                return cast("T", stream_result(items, stop.value))
+
+
+class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
+    """A workflow that is an async generator function: its run begins at the first item."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Y, None]:
+        """Return the stream; closing it leaves the run `interrupted`, to be continued by the same call."""
+        return self._play(self._spec.shape.bind(args, kwargs))
+
+    async def _play(self, arguments: dict[str, Any]) -> AsyncGenerator[Any, Any]:
+        execution = self._execution(arguments)
+        recorded = await adrive(execution.opening())
+        if recorded is not None:
+            for item in decode_stream(self._codec, _recorded_body(recorded))[0]:
+                yield item
+            return
+        context, args, kwargs = self._arguments(execution)
+        source = AsyncSource(self.fn(*args, **kwargs), context_of(execution.frame))
+        items, advance = [], source.pull
+        try:
+            while isinstance(moment := await advance(), Item):
+                await adrive(execution.state.saving())
+                items.append(moment.value)
+                try:
+                    refuse_sent((yield moment.value), f"workflow {self.name!r}")
+                except GeneratorExit:
+                    raise
+                except BaseException as thrown:  # noqa: BLE001 - it is the body's to handle
+                    advance = functools.partial(source.throw, thrown)
+                else:
+                    advance = source.pull
+        except BaseException as error:
+            closing = isinstance(error, GeneratorExit)
+            try:
+                await source.close()
+            finally:
+                await adrive(execution.failed(error, closed=closing))
+            raise
+        finally:
+            if context:
+                context.close()
+        await adrive(execution.completed(None, lambda: self._encoded_stream(items, None)))
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> list[Y]:
+        """Await what the finished stream gives: its items, joined if all are text."""
+        return cast("list[Y]", stream_result([item async for item in self(*args, **kwargs)], None))

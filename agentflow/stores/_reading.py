@@ -1,0 +1,141 @@
+"""Reading a store: plain read-only connections, which wait for no writer and write nothing."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from agentflow.stores._diskcache import connect
+from agentflow.stores._errors import busy, damaged, store_error
+from agentflow.stores._forks import GATE
+from agentflow.stores._opening import check_file
+from agentflow.stores._patience import wait_while_busy
+from agentflow.stores._schema import bound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agentflow.stores._place import FileId, Place
+
+__all__ = ["Readers"]
+
+T = TypeVar("T")
+
+_KEPT: Final = 8  # connections; more threads than that read at once only now and then
+
+
+class Readers:
+    """The read-only connections of one store object, each used by one thread at a time.
+
+    Args:
+        place: Where the store is.
+        patience: How long to wait for whoever is in the way, in seconds.
+    """
+
+    def __init__(self, place: Place, patience: float) -> None:
+        self._place = place
+        self._patience = patience
+        self._idle: deque[tuple[FileId, sqlite3.Connection]] = deque()
+
+    def rows(self, statement: str, values: Sequence[Any], decode: Callable[[Sequence[Any]], T]) -> list[T]:
+        """Return the decoded rows of a query; none if there is no store yet.
+
+        Raises:
+            StoreError: If the store is damaged, gone, or in use for longer than `patience`.
+        """
+        values = bound(values)
+        try:
+            with GATE:
+                deadline = time.monotonic() + self._patience
+                rows = wait_while_busy(lambda: self._fetch(statement, values), deadline)
+        except (sqlite3.Error, OSError) as error:
+            raise store_error(error, self._place.directory) from error
+        try:
+            return [decode(row) for row in rows]
+        except (ValueError, TypeError, KeyError) as error:
+            raise damaged(str(self._place.directory), error) from error
+
+    def close(self) -> None:
+        """Close the connections that nobody uses now."""
+        while self._idle:
+            self._idle.pop()[1].close()
+
+    def _fetch(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+        file = self._place.now()
+        if file is None:
+            return []
+        con = self._idle_connection(file)
+        if con is None:
+            try:
+                con = self._open("ro")
+            except sqlite3.OperationalError as error:
+                return self._fetch_still(statement, values, error)
+        if con is None:
+            return []
+        try:
+            rows = con.execute(statement, values).fetchall()
+        except BaseException:
+            con.close()
+            raise
+        self._keep(file, con)
+        return rows
+
+    def _idle_connection(self, file: FileId) -> sqlite3.Connection | None:
+        while self._idle:
+            opened, con = self._idle.pop()
+            if opened == file:
+                return con
+            con.close()
+        return None
+
+    def _keep(self, file: FileId, con: sqlite3.Connection) -> None:
+        if len(self._idle) < _KEPT:
+            self._idle.append((file, con))
+        else:
+            con.close()
+
+    def _open(self, mode: str) -> sqlite3.Connection | None:
+        """Open a connection, or return None if the file is empty as yet."""
+        self._place.check_owner()
+        con = connect(self._place.file, mode=mode)
+        try:
+            is_store = check_file(con, self._place)
+        except BaseException:
+            con.close()
+            raise
+        if is_store:
+            return con
+        con.close()
+        return None
+
+    def _fetch_still(self, statement: str, values: tuple[Any, ...], error: sqlite3.OperationalError) -> list[Any]:
+        """Read a store in a directory that we cannot write, and that nobody has open.
+
+        SQLite wants its `-wal` and `-shm` files even to read, and the last writer took them away.
+        Without them all there is stands in the one file, which changes only while a `-wal` lies beside it:
+        so it is read as if it never changed, and the answer counts only if it did not.
+        """
+        before = self._stillness()
+        if before is None or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+            raise error
+        con = self._open("ro&immutable=1")
+        if con is None:
+            return []
+        try:
+            rows = con.execute(statement, values).fetchall()
+        finally:
+            con.close()
+        if self._stillness() != before:
+            raise busy(self._place.directory)
+        return rows
+
+    def _stillness(self) -> tuple[int, int, int] | None:
+        """What tells whether the file has changed; None if it may be changing."""
+        directory, file = self._place.directory, self._place.file
+        if os.access(directory, os.W_OK) or file.with_name(file.name + "-wal").exists():
+            return None
+        status = file.stat()
+        return status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,0 +1,157 @@
+"""Writing a store: one connection, one flat transaction at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from agentflow.stores._errors import busy, store_error, store_errors
+from agentflow.stores._forks import GATE
+from agentflow.stores._locks import OPENING
+from agentflow.stores._opening import open_cache
+from agentflow.stores._patience import wait_while_busy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+    from agentflow.stores._diskcache import Cache
+    from agentflow.stores._locks import LockFile
+    from agentflow.stores._place import FileId, Place
+
+__all__ = ["Writer", "Writing"]
+
+
+class Writer:
+    """The connection through which a store object writes, for one thread at a time.
+
+    Args:
+        place: Where the store is.
+        locks: Its locks, for opening.
+        synchronous: SQLite's setting, 2 for FULL and 1 for NORMAL.
+    """
+
+    def __init__(self, place: Place, locks: LockFile, synchronous: int) -> None:
+        self.place = place
+        self._locks = locks
+        self._synchronous = synchronous
+        self._cache: Cache | None = None
+        self._file: FileId | None = None
+
+    def transaction(self, deadline: float) -> Writing:
+        """Return a transaction to be entered; it waits for other processes until a deadline at most."""
+        return Writing(self, deadline)
+
+    def begin(self) -> Cache:
+        """Open a transaction, and the store if need be."""
+        file = self.place.now()
+        if self._cache is None or file is None or file != self._file:
+            self.close()
+            self._cache = self._open()
+        self._cache.execute("BEGIN IMMEDIATE")
+        return self._cache
+
+    def _open(self) -> Cache:
+        # SQLite asks no busy handler for the switch to WAL, so processes that open at once would fail: one at a time.
+        if not self._locks.try_lock(OPENING):
+            raise busy(self.place.directory)
+        try:
+            cache = open_cache(self.place, synchronous=self._synchronous)
+            self._file = self.place.now()
+            return cache
+        finally:
+            self._locks.unlock(OPENING)
+
+    def close(self) -> None:
+        """Close the connection, and roll back what was open; the next transaction opens another."""
+        if self._cache is not None:
+            self._cache.close()
+
+
+class Writing:
+    """A transaction: committed at the end of its block, rolled back if that raises.
+
+    A class, not a generator: Ctrl-C may come between any two lines, and must leave neither a transaction open nor a doubt.
+
+    Attributes:
+        committed: Whether it has become durable; right at every moment, also while an exception is on its way.
+    """
+
+    def __init__(self, writer: Writer, deadline: float) -> None:
+        self._writer = writer
+        self._deadline = deadline
+        self._cache: Cache | None = None
+        self.committed = False
+
+    def __enter__(self) -> Self:
+        try:
+            GATE.__enter__()
+            with store_errors(self._writer.place.directory):
+                self._cache = wait_while_busy(self._writer.begin, self._deadline)
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._commit()
+        except (sqlite3.Error, OSError) as failure:
+            error = failure
+        finally:
+            self._leave()
+        if isinstance(error, sqlite3.Error | OSError):
+            raise store_error(error, self._writer.place.directory) from error
+
+    def execute(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        """Execute a statement; strings among the values must be `bound` already."""
+        assert self._cache is not None
+        return self._cache.execute(statement, values)
+
+    def put(self, key: str, value: bytes) -> None:
+        """Set a value in diskcache's table."""
+        assert self._cache is not None
+        self._cache.set(key, value)
+
+    def attempt(self, work: Callable[[Writing], None]) -> Exception | None:
+        """Do a piece of work and return its error, which takes back this piece alone.
+
+        Raises:
+            sqlite3.Error: If the store is at fault, which takes back everything.
+        """
+        self.execute("SAVEPOINT piece")
+        try:
+            work(self)
+        except Exception as error:
+            if _is_of_the_store(error):
+                raise
+            self.execute("ROLLBACK TO piece")
+            self.execute("RELEASE piece")
+            return error
+        self.execute("RELEASE piece")
+        return None
+
+    def _commit(self) -> None:
+        try:
+            self.execute("COMMIT")
+            self.committed = True
+        except sqlite3.Error:
+            raise
+        except BaseException:
+            assert self._cache is not None
+            self.committed = not self._cache.in_transaction  # Ctrl-C came meanwhile: SQLite knows how far it got
+            raise
+
+    def _leave(self) -> None:
+        if not self.committed:
+            self._writer.close()  # rolls back; and after a failed write a connection's own view may be stale
+        GATE.__exit__(None, None, None)
+
+
+def _is_of_the_store(error: Exception) -> bool:
+    # A constraint or a value of the wrong kind is the work's own fault; a full disk or a damaged page is everybody's trouble.
+    return isinstance(error, OSError | sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError

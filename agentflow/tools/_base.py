@@ -1,0 +1,440 @@
+"""A typed function becomes a tool: its schema, the check of its arguments, and the call.
+
+What a model writes reaches the function only through the check: strict types, no field too many, no evaluation.
+A tool knows nothing of conversations and keeps nothing of a call, so it can be shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import inspect
+import json
+import re
+import typing
+from inspect import Parameter
+from types import SimpleNamespace
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    NoReturn,
+    NotRequired,
+    ParamSpec,
+    Required,
+    TypeVar,
+    cast,
+    overload,
+)
+
+import attrs
+import pydantic_core
+from pydantic import Field, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from agentflow._output import PlainSchema, object_adapter
+from agentflow.exceptions import UsageError
+from agentflow.messages import ToolDefinition
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+__all__ = ["Tool", "make_tool", "tool"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What every provider accepts for the name of a tool."""
+
+_CONTEXT: Final = re.compile(r"(\w+\.)*Context(\[.*\])?")
+"""An annotation that means the context where it is only text, and its class may be unknown here."""
+
+_SECTION: Final = re.compile(
+    r"(?P<arguments>Args|Arguments|Parameters)|Attributes|Examples?|Notes?|Raises|References|Returns?|See Also|"
+    r"Todo|Warnings?|Yields?"
+)
+"""The headings of a Google-style docstring."""
+
+_PARAMETER: Final = re.compile(r"\*{0,2}(?P<name>\w+)(?:\s*\([^)]*\))?\s*:\s*(?P<text>.*)")
+"""The first line of a parameter in a docstring: `name: text` or `name (type): text`."""
+
+
+@attrs.frozen(eq=False, repr=False)
+class Tool(Generic[P, R]):
+    """A function that a model may call, made by `tool`; it can still be called as before.
+
+    ```python
+    from agentflow.tools import tool
+
+    @tool
+    def add(a: int, b: int) -> int:
+        '''Add two numbers.'''
+        return a + b
+
+    assert add(1, 2) == 3
+    assert add.name == "add"
+    ```
+
+    Attributes:
+        fn: The function.
+        definition: The tool as the model sees it: name, description and the JSON schema of its arguments.
+    """
+
+    fn: Callable[P, R]
+    definition: ToolDefinition
+    _adapter: TypeAdapter[dict[str, Any]]
+    _signature: inspect.Signature
+    _afn: Callable[..., Awaitable[object]] | None
+    _source: object
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<tool {self.name}{self._signature}>"
+
+    @property
+    def __wrapped__(self) -> Callable[P, R]:
+        return self.fn
+
+    @property
+    def name(self) -> str:
+        """The name by which the model calls it."""
+        return self.definition.name
+
+    @property
+    def description(self) -> str:
+        """What the model is told that it is for."""
+        return self.definition.description
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The JSON schema of its arguments."""
+        return self.definition.parameters
+
+    @property
+    def only_async(self) -> bool:
+        """Whether it can only be awaited, so that a sync run cannot call it."""
+        return _is_async(self.fn)
+
+    def read_arguments(self, text: str) -> dict[str, Any]:
+        """Return the arguments that a model wrote as JSON, checked: types are strict and nothing may be added.
+
+        Raises:
+            ValidationError: If they do not fit the function.
+        """
+        # Some models write nothing at all for a tool without parameters.
+        return self._adapter.validate_json(text.strip() or "{}", strict=True)
+
+    def call(self, arguments: Mapping[str, Any]) -> str:
+        """Call the function with arguments that were checked and return its answer as text for the model.
+
+        Raises:
+            ModelRetry: If the function wants to speak to the model.
+            UsageError: If it can only be awaited, or its answer cannot be written as JSON.
+        """
+        if self.only_async:
+            self._refuse_sync()
+        answer = self._invoke(arguments)
+        if inspect.isawaitable(answer):
+            _discard(answer)
+            self._refuse_sync()
+        return self._as_text(answer)
+
+    async def acall(self, arguments: Mapping[str, Any]) -> str:
+        """Do what `call` does; a sync function runs in a thread, with the context variables of the caller."""
+        if self._afn is not None:
+            bound = self._bind(arguments)
+            return self._as_text(await self._afn(*bound.args, **bound.kwargs))
+        answer = self._invoke(arguments) if self.only_async else await asyncio.to_thread(self._invoke, arguments)
+        return self._as_text(await answer if inspect.isawaitable(answer) else answer)
+
+    def _invoke(self, arguments: Mapping[str, Any]) -> object:
+        # Typed arguments come from the model, so the checker cannot see that they fit.
+        function: Callable[..., object] = self.fn
+        bound = self._bind(arguments)
+        try:
+            return function(*bound.args, **bound.kwargs)
+        except StopIteration as error:
+            # Neither a generator (PEP 479) nor a future can carry one: the latter would wait for ever.
+            raise RuntimeError(f"tool {self.name!r} raised StopIteration") from error
+
+    def _bind(self, arguments: Mapping[str, Any]) -> inspect.BoundArguments:
+        bound = inspect.BoundArguments(self._signature, cast("Any", dict(arguments)))
+        # Positional-only parameters behind one that was left out cannot be passed without this.
+        bound.apply_defaults()
+        return bound
+
+    def _as_text(self, answer: object) -> str:
+        if isinstance(answer, str):
+            return answer
+        try:
+            return pydantic_core.to_json(answer).decode()
+        except ValueError as error:
+            raise UsageError(
+                f"tool {self.name!r} returned a {type(answer).__qualname__} that cannot be written as JSON for the model "
+                f"({error}). Return a str, or a pydantic model, a dataclass or plain containers"
+            ) from error
+
+    def _refuse_sync(self) -> NoReturn:
+        raise UsageError(
+            f"tool {self.name!r} is async and cannot be called in a sync run: use arun() or astream(), "
+            f"or give the agent a sync tool"
+        )
+
+    def __agentflow_version__(self) -> str:
+        """Return a digest of the tool as the model sees it and of the code behind it."""
+        return _digest(self.definition.model_dump_json(), _version_of(self._source))
+
+
+@overload
+def tool(fn: Callable[P, R], /) -> Tool[P, R]: ...
+
+
+@overload
+def tool(*, name: str | None = None, description: str | None = None) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+
+
+def tool(fn: Any = None, /, *, name: str | None = None, description: str | None = None) -> Any:
+    """Make a tool of a typed function: any colour but a generator, also a cached step or a bound method.
+
+    The signature gives the schema, the docstring what the model reads: its text up to the first section describes the
+    tool, its `Args:` the parameters. What the model writes is checked before the call; an argument that does not fit,
+    as a `ModelRetry` raised inside, goes back to the model, which may try again.
+    `Agent(tools=[...])` does the same with a bare function; the decorator is for giving a name or a description.
+
+    ```python
+    from agentflow.tools import tool
+
+    @tool(name="weather")
+    def look_up(city: str, days: int = 1) -> str:
+        '''Tell the weather of the next days.'''
+        return f"{days} sunny days in {city}"
+
+    assert look_up.name == "weather"
+    assert look_up.description == "Tell the weather of the next days."
+    assert look_up.parameters["required"] == ["city"]
+    ```
+
+    Args:
+        fn: The function.
+        name: What the model calls it; by default the function's own name.
+        description: What the model is told that it is for; by default from the docstring.
+
+    Raises:
+        UsageError: If a parameter has no type, cannot be described to a model, or is the context: call
+            `current_context()` inside the tool instead.
+    """
+    if fn is None:
+        return functools.partial(make_tool, name=name, description=description)
+    return make_tool(fn, name=name, description=description)
+
+
+def make_tool(
+    fn: Callable[..., Any],
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    afn: Callable[..., Awaitable[object]] | None = None,
+    source: object = None,
+) -> Tool[..., Any]:
+    """Make a tool of a function, or return it if it is one already.
+
+    Args:
+        fn: The function.
+        name: Its name for the model.
+        description: Its description for the model.
+        afn: The same function as a coroutine, where there are both.
+        source: What its version is counted by, if not the function.
+
+    Raises:
+        UsageError: If it cannot be one.
+    """
+    if isinstance(fn, Tool):
+        return _renamed(cast("Tool[..., Any]", fn), name, description)
+    bare = _bare(fn)
+    name = _checked_name(name or bare.__name__)
+    if inspect.isgeneratorfunction(bare) or inspect.isasyncgenfunction(bare):
+        raise UsageError(f"tool {name!r} is a generator, and a model takes one whole answer: return the text instead")
+    text, described = _read_docstring(inspect.cleandoc(bare.__doc__ or ""))
+    signature = inspect.signature(fn)
+    adapter, schema = _describe(name, _fields(name, signature, bare, described))
+    definition = ToolDefinition(name=name, description=text if description is None else description, parameters=schema)
+    return Tool(fn, definition, adapter, signature, afn, fn if source is None else source)
+
+
+def _renamed(known: Tool[..., Any], name: str | None, description: str | None) -> Tool[..., Any]:
+    """Return a tool under another name or description."""
+    changes = {"name": name and _checked_name(name), "description": description}
+    changes = {field: value for field, value in changes.items() if value is not None}
+    return attrs.evolve(known, definition=known.definition.model_copy(update=changes)) if changes else known
+
+
+def _checked_name(name: str) -> str:
+    """Return a name that providers accept."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a tool: models accept up to 64 letters, digits, '_' and '-'. "
+            f"Give one with tool(name=...)"
+        )
+    return name
+
+
+def _bare(fn: Any) -> Any:
+    """Return the plain function under a step, a partial, a bound method or an object with `__call__`."""
+    while not inspect.isroutine(fn) or inspect.ismethod(fn):
+        if not callable(fn) or isinstance(fn, type):
+            raise UsageError(
+                f"{fn!r} cannot be a tool: it is no function. Write one; an agent becomes one by .as_tool()"
+            )
+        if isinstance(fn, functools.partial):
+            fn = cast("Any", fn).func
+        elif inspect.ismethod(fn):
+            fn = fn.__func__
+        else:
+            fn = getattr(fn, "__wrapped__", None) or getattr(fn, "fn", None) or type(fn).__call__
+    return fn
+
+
+def _is_async(fn: Any) -> bool:
+    """Whether calling it gives a coroutine, as far as one can see."""
+    # An object's colour is that of its __call__, which inspect does not look at.
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
+
+
+def _discard(answer: object) -> None:
+    """Close a coroutine that nobody will await, which else warns when it is collected."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+
+
+def _fields(owner: str, signature: inspect.Signature, bare: Any, described: Mapping[str, str]) -> dict[str, Any]:
+    """Return the parameters as fields of a JSON object."""
+    parameters = signature.parameters.values()
+    for parameter in parameters:
+        _check_parameter(owner, parameter)
+    hints = _hints(owner, parameters, bare)
+    fields: dict[str, Any] = {}
+    for parameter in parameters:
+        if _is_context(hints[parameter.name]):
+            raise _takes_context(owner, parameter.name)
+        typed = _described(hints[parameter.name], described.get(parameter.name), parameter.default)
+        fields[parameter.name] = Required[typed] if parameter.default is Parameter.empty else NotRequired[typed]
+    return fields
+
+
+def _check_parameter(owner: str, parameter: Parameter) -> None:
+    """Refuse a parameter that has no type or no name of its own."""
+    if parameter.name == "ctx" or _CONTEXT.fullmatch(str(parameter.annotation)):
+        raise _takes_context(owner, parameter.name)
+    if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+        raise UsageError(f"tool {owner!r} takes {parameter}: a model needs named parameters, so write them out")
+    if parameter.annotation is Parameter.empty:
+        raise UsageError(
+            f"tool {owner!r} has parameter {parameter.name!r} without a type, so nothing a model writes for it could be "
+            f"checked: annotate it"
+        )
+
+
+def _takes_context(owner: str, parameter: str) -> UsageError:
+    """Return the refusal of a parameter that a model must never fill."""
+    return UsageError(
+        f"tool {owner!r} takes the context as {parameter!r}, which a model cannot supply: drop the parameter and call "
+        f"current_context() inside the tool"
+    )
+
+
+def _is_context(hint: Any) -> bool:
+    """Whether a type is our context; by its name, since tools know nothing of runs."""
+    cls = typing.get_origin(hint) or hint
+    return getattr(cls, "__name__", "") == "Context" and str(getattr(cls, "__module__", "")).startswith("agentflow.")
+
+
+def _hints(owner: str, parameters: Iterable[Parameter], bare: Any) -> dict[str, Any]:
+    """Return the types of the parameters, resolved where they are text."""
+    # Only the parameters: an annotation beside them (the context of a step, the result) may be for type checkers alone.
+    holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation for parameter in parameters})
+    names = getattr(inspect.unwrap(bare), "__globals__", {})
+    try:
+        return typing.get_type_hints(holder, globalns=names, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise UsageError(
+            f"the types of tool {owner!r} cannot be resolved ({error}): define and import them at module level, "
+            f"not under TYPE_CHECKING or inside a function"
+        ) from error
+
+
+def _described(hint: Any, text: str | None, default: object) -> Any:
+    """Return a parameter's type with what its schema should say besides."""
+    told = any(isinstance(extra, FieldInfo) and extra.description for extra in getattr(hint, "__metadata__", ()))
+    besides: dict[str, Any] = {} if told or not text else {"description": text}
+    if default is not Parameter.empty:
+        besides["json_schema_extra"] = _default_in_schema(default)
+    return Annotated[hint, Field(**besides)] if besides else hint
+
+
+def _default_in_schema(default: object) -> dict[str, Any]:
+    """Return the default for the schema, if JSON can say it: it is for the model to read, Python fills it in."""
+    try:
+        return {"default": pydantic_core.to_jsonable_python(default)}
+    except ValueError:
+        return {}
+
+
+def _describe(owner: str, fields: Mapping[str, Any]) -> tuple[TypeAdapter[dict[str, Any]], dict[str, Any]]:
+    """Return what reads the arguments, and their schema."""
+    try:
+        adapter = object_adapter(owner, fields)
+        schema = adapter.json_schema(schema_generator=PlainSchema)
+    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+        raise UsageError(
+            f"tool {owner!r} has a parameter that cannot be described to a model: {error.message}. Models write JSON: "
+            f"use scalars, containers, dataclasses or pydantic models, and close over clients and connections"
+        ) from error
+    schema.pop("title", None)
+    return adapter, schema
+
+
+def _read_docstring(text: str) -> tuple[str, dict[str, str]]:
+    """Return what a Google-style docstring says of the function, and of each parameter."""
+    opening: list[str] = []
+    arguments: list[str] = []
+    place: list[str] | None = opening
+    for line in text.splitlines():
+        if line.endswith(":") and (heading := _SECTION.fullmatch(line[:-1])):
+            place = arguments if heading["arguments"] else None
+        elif place is not None:
+            place.append(line)
+    return "\n".join(opening).strip(), _read_parameters(inspect.cleandoc("\n".join(["", *arguments])).splitlines())
+
+
+def _read_parameters(lines: Iterable[str]) -> dict[str, str]:
+    """Return the text of each parameter, joined to one line."""
+    described: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        if not line.startswith(" ") and (match := _PARAMETER.fullmatch(line)):
+            name = match["name"]
+            described[name] = match["text"].strip()
+        elif name:
+            described[name] = f"{described[name]} {line.strip()}".strip()
+    return described
+
+
+def _version_of(source: Any) -> str:
+    """Return what stands for the code of a tool."""
+    if version := getattr(source, "__agentflow_version__", None):
+        return str(version())
+    # Only here, because fingerprints read source code and most programs never ask for a version.
+    from agentflow._fingerprint import function_digest  # noqa: PLC0415
+
+    return function_digest(source)
+
+
+def _digest(*parts: str) -> str:
+    """Return one digest of several texts."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
