@@ -1,5 +1,8 @@
 """`@cached_step`: reads a function and its options, and makes the step of the function's colour."""
 
+# mypy: disable-error-code="overload-overlap"
+# An async generator function is also a function that returns something: the overloads overlap on purpose, from narrow to wide.
+
 from __future__ import annotations
 
 import inspect

@@ -227,10 +227,13 @@ class StepCall:
             seconds=limit,
         )
 
+    @property
+    def _own_limit(self) -> float | None:
+        return self.spec.retry.timeout if self.spec.retry else None
+
     def _attempt_limit(self) -> float | None:
-        own = self.spec.retry.timeout if self.spec.retry else None
-        left = self.remaining()
-        return min((limit for limit in (own, left) if limit is not None), default=None)
+        limits = (self._own_limit, self.remaining())
+        return min((limit for limit in limits if limit is not None), default=None)
 
     # Claiming and following
 
@@ -312,7 +315,7 @@ class StepCall:
         late: list[StepTimeout] = []
 
         def abandon() -> None:
-            late.append(self.too_late(limit))
+            late.append(self.too_late(limit if limit == self._own_limit else None))
             frame.token.revoke(late[0])
 
         perform = Perform(lambda: attempt(frame), limit, abandon)

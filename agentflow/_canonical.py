@@ -126,8 +126,11 @@ def member(value: Any) -> bytes | None:
 
 
 def qualified_name(obj: Any) -> str:
-    """Return `module:qualname` of a class or function, the same in a script and in its import."""
-    return f"{module_name(obj.__module__)}:{obj.__qualname__}"
+    """Return `module:qualname` of a class or function, the same in a script and in its import.
+
+    A function that was compiled without a module has none.
+    """
+    return f"{module_name(obj.__module__ or '')}:{obj.__qualname__}"
 
 
 def module_name(name: str) -> str:

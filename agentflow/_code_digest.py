@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from types import CodeType
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from agentflow._canonical import node, scalar
 
@@ -51,8 +51,9 @@ def normal_form(tree: ast.AST, own: OwnDecorator) -> bytes:
             stream.update(node(b"node", type(item).__name__.encode(), len(present).to_bytes(4)))
             todo.extend(part for name, value in reversed(present) for part in (value, name))
         elif isinstance(item, list):
-            stream.update(node(b"list", len(item).to_bytes(8)))  # pyright: ignore[reportUnknownArgumentType] - ast says no more
-            todo.extend(reversed(item))  # pyright: ignore[reportUnknownArgumentType]
+            items = cast("list[object]", item)
+            stream.update(node(b"list", len(items).to_bytes(8)))
+            todo.extend(reversed(items))
         else:
             stream.update(_constant(item))
     return stream.digest()
@@ -83,7 +84,7 @@ def _field(tree: ast.AST, name: str, own: OwnDecorator) -> object:
         return _unquoted(value)
     if not isinstance(value, list):
         return value
-    items: list[ast.AST | None] = value
+    items = cast("list[ast.AST | None]", value)
     if name == "decorator_list":
         return [item for item in items if isinstance(item, ast.expr) and not own(item)] or None
     if isinstance(tree, ast.JoinedStr):
@@ -192,6 +193,5 @@ def _literal(constant: object) -> bytes:
     if isinstance(constant, CodeType):
         return bytecode_form(constant)
     if isinstance(constant, tuple):
-        items: tuple[object, ...] = constant
-        return node(b"tuple", *(_literal(item) for item in items))
+        return node(b"tuple", *map(_literal, cast("tuple[object, ...]", constant)))
     return _constant(constant)

@@ -20,8 +20,8 @@ import sys
 from collections import Counter, deque
 from functools import partial
 from inspect import getattr_static
-from types import CellType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from types import CellType, FunctionType, MappingProxyType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import frozen
 
@@ -81,6 +81,14 @@ class _Scope:
     changed: frozenset[str] = frozenset()
 
 
+@frozen
+class _At:
+    """A name at a place: a global of a module, a cell of a closure. The place lives as long as the graph."""
+
+    place: int
+    name: str
+
+
 class Graph:
     """The pieces that one object reaches.
 
@@ -94,7 +102,7 @@ class Graph:
         self._titles: dict[str, str] = {}
         self._own_package = _package(root)
         self._values = Values(self)
-        self._labels: dict[object, str] = {}
+        self._labels: dict[_At | int, str] = {}
         self._numbers: Counter[str] = Counter()
         self._todo: deque[tuple[str, Callable[[str], bytes]]] = deque()
         self._modules: dict[int, Module] = {}
@@ -178,9 +186,16 @@ class Graph:
     # Pieces.
 
     def _piece(self, thing: object, name: str, module: Module, content: Callable[[str], bytes]) -> bytes:
-        """Return the bytes for a piece; the first time, give it a label and put it on the list."""
-        key = thing if isinstance(thing, tuple) else id(thing)  # pyright: ignore[reportUnknownVariableType]
-        label = self._labels.get(key)  # pyright: ignore[reportUnknownArgumentType]
+        """Return the bytes for a piece; the first time, give it a label and put it on the list.
+
+        Args:
+            thing: What the piece is made of; a name in a namespace is an `_At`.
+            name: Its qualified name.
+            module: Where it is.
+            content: Gives its bytes when its turn has come.
+        """
+        key = thing if isinstance(thing, _At) else id(thing)
+        label = self._labels.get(key)
         if label is None:
             self._numbers[name] += 1
             label = name if self._numbers[name] == 1 else f"{name}#{self._numbers[name]}"
@@ -213,17 +228,16 @@ class Graph:
         found: list[bytes] = []
         if "__wrapped__" in vars(function):
             found.append(node(b"wraps", self._values.form(vars(function)["__wrapped__"])))
-        registry: object = getattr(vars(function).get("registry"), "copy", dict)()
-        if isinstance(registry, dict):
-            choices: dict[Any, object] = registry
-            found += sorted(node(b"choice", self._values.form(item)) for item in choices.values())
+        choices: object = vars(function).get("registry")
+        if isinstance(choices, MappingProxyType):
+            found += [node(b"choice", self._values.form(it)) for it in cast("Mapping[Any, Any]", choices).items()]
         return found
 
     def _around(self, function: FunctionType, _: str) -> bytes:
         """Encode what the function of an installed package holds of the user's code: it is a decorator's wrapper."""
-        held = (contents(cell) for cell in function.__closure__ or ())
-        code = [it for it in held if isinstance(it, FunctionType | MethodType | partial | type)]
-        return node(b"around", *map(self._values.form, code), *self._wrapped(function))
+        held = [contents(cell) for cell in function.__closure__ or ()]
+        code = (self._values.form(it) for it in held if isinstance(it, FunctionType | MethodType | partial | type))
+        return node(b"around", *code, *self._wrapped(function))
 
     def _class(self, cls: type, module: Module, place: Place | Origin, label: str) -> bytes:
         """Encode a class of the user's own: by its source, by the statements that make it, or by its members."""
@@ -290,7 +304,7 @@ class Graph:
         if isinstance(value, FunctionType | type):
             return self._values.form(value)
         place = STATE if state else CAPTURED
-        key = ("cell", id(cell))
+        key = _At(id(cell), name)
         return self._piece(key, f"{scope.label}:{name}", scope.module, lambda _: self._values.form(value, place))
 
     def _global(self, module: Module, name: str, path: tuple[str, ...]) -> bytes | None:
@@ -324,7 +338,7 @@ class Graph:
         place = _origin(module, name)
         if isinstance(value, FunctionType | type):
             return self._values.form(value, place)
-        key = ("global", id(module.variables), name)
+        key = _At(id(module.variables), name)
         return self._piece(key, name, module, lambda _: self._values.form(value, place))
 
     def _home(self, module: Module, name: str, value: object) -> tuple[Module, str] | str:
@@ -397,9 +411,15 @@ def _own_decorators(module: Module) -> Callable[[ast.expr], bool]:
     """Return what says whether a decorator in `module` is agentflow's own."""
 
     def is_own(decorator: ast.expr) -> bool:
-        while isinstance(decorator, ast.Call | ast.Attribute):
-            decorator = decorator.func if isinstance(decorator, ast.Call) else decorator.value
-        return isinstance(decorator, ast.Name) and _is_own(module.variables.get(decorator.id))
+        called = decorator.func if isinstance(decorator, ast.Call) else decorator
+        path = list[str]()
+        while isinstance(called, ast.Attribute):
+            path.append(called.attr)
+            called = called.value
+        thing = module.variables.get(called.id) if isinstance(called, ast.Name) else None
+        while path and isinstance(thing, ModuleType):
+            thing = vars(thing).get(path.pop())
+        return _is_own(thing)
 
     return is_own
 

@@ -14,7 +14,7 @@ __all__ = ["Reference", "bindings", "bytecode_references", "changed_names", "reb
 import ast
 import dis
 from types import CodeType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from attrs import frozen
 
@@ -87,7 +87,7 @@ class _Scope:
         while todo:
             item = todo.pop()
             if isinstance(item, list):
-                todo.extend(item)  # pyright: ignore[reportUnknownArgumentType] - ast says no more
+                todo.extend(cast("list[object]", item))
             elif isinstance(item, ast.AST):
                 todo.extend(self._node(item))
 

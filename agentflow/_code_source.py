@@ -78,7 +78,7 @@ class Source:
     imports: Mapping[str, list[Reference]]
     stars: list[Reference]
     rebound: frozenset[str]
-    memo: dict[object, Any] = field(factory=dict)
+    memo: dict[object, Any] = field(factory=dict[object, Any])
 
     def function(self, code: CodeType) -> _Function | None:
         """Return the definition that compiles to `code`, the nearest if there are several; None if none does."""

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 __all__ = ["CAPTURED", "STATE", "Follower", "Origin", "Place", "Values"]
 
-from collections.abc import Iterable, Iterator, Mapping
+import copyreg
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import partial
 from inspect import getattr_static
@@ -32,7 +33,7 @@ from types import (
     ModuleType,
     WrapperDescriptorType,
 )
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast, get_args, get_origin
 
 from attrs import frozen
 
@@ -87,6 +88,7 @@ class Origin:
     statements: tuple[Statement, ...]
 
 
+_Tuple: TypeAlias = tuple[Any, ...]
 _Place: TypeAlias = Place | Origin
 
 
@@ -131,13 +133,13 @@ class Values:
 
     def form(self, value: Any, place: _Place = CAPTURED) -> bytes:
         """Return what `value` counts by."""
-        if callable(getattr(type(value), "__agentflow_version__", None)):
+        if callable(getattr(_type(value), "__agentflow_version__", None)):
             return self._follow.versioned(value)
         return self._plain(value) or self._code(value, place) or self._object(value, place)
 
     def _plain(self, value: Any) -> bytes | None:
         """Encode scalars, enum members, and the tuples and frozensets that may hold anything."""
-        cls = type(value)
+        cls = _type(value)
         if leaf := LEAVES.get(id(cls)):
             return node(b"value", leaf(value))
         if is_enum(cls):
@@ -163,7 +165,8 @@ class Values:
         if isinstance(value, MethodType):
             return node(b"method", self.form(value.__func__), self.form(value.__self__, place))
         if isinstance(value, partial):
-            return self._nested(value, lambda: self._partial(value))
+            bound = cast("partial[Any]", value)
+            return self._nested(bound, lambda: self._partial(bound))
         if isinstance(value, _BUILT_IN):
             return self._built_in(value, place)
         return self._wrapper(value, place)
@@ -184,14 +187,14 @@ class Values:
     def _wrapper(self, value: Any, place: _Place) -> bytes | None:
         """Look into an object that a library put around a function, such as that of `lru_cache`."""
         wrapped: object = getattr_static(value, "__wrapped__", None)
-        if wrapped is None or self._follow.owner(type(value)) == "user":
+        if wrapped is None or self._follow.owner(_type(value)) == "user":
             return None
         source = b"" if not isinstance(place, Origin) or _is_definition(place) else self._follow.source(place)
-        return self._nested(value, lambda: node(b"wrapper", self.form(type(value)), self.form(wrapped), source))
+        return self._nested(value, lambda: node(b"wrapper", self.form(_type(value)), self.form(wrapped), source))
 
     def _object(self, value: Any, place: _Place) -> bytes:
         """Encode any other object: by source, by content or by type."""
-        cls: type = type(value)
+        cls = _type(value)
         generic: object = get_origin(value)
         if generic is not None and not isinstance(place, Origin):
             return self._generic(generic, get_args(value))
@@ -218,12 +221,13 @@ class Values:
 
     def _container(self, value: Any) -> bytes:
         """Encode a list, dict, set or bytearray by its content."""
-        if isinstance(value, dict):
-            items: Mapping[object, object] = value
-            return node(b"dict", *sorted(node(b"item", self.form(key), self.form(it)) for key, it in items.items()))
-        if isinstance(value, set):
+        cls = _type(value)
+        if cls is dict:
+            items = [(self.form(key), self.form(item)) for key, item in value.items()]
+            return node(b"dict", *(node(b"item", *item) for item in sorted(items)))
+        if cls is set:
             return node(b"set", *self._unordered(value))
-        if isinstance(value, bytearray):
+        if cls is bytearray:
             return node(b"bytearray", bytes(value))
         return node(b"list", *map(self.form, value))
 
@@ -246,14 +250,20 @@ class Values:
 
         It is only read: nothing is pickled, and nothing is ever built from it.
         """
+        registered: Any = copyreg.dispatch_table.get(_type(value))
         try:
-            account: object = value.__reduce_ex__(2)
+            account: object = registered(value) if registered else value.__reduce_ex__(2)
         except Exception:  # noqa: BLE001 - an object that gives no account counts by its type, whatever its class raises
             return b""
         if not isinstance(account, tuple):
             return self.form(account)
-        parts: tuple[object, ...] = account
-        return node(b"reduced", *(self.form(list(it) if isinstance(it, Iterator) else it) for it in parts))
+        parts = cast("tuple[object, ...]", account)
+        return node(b"reduced", *(self.form([*it] if isinstance(it, Iterator) else it) for it in parts))
+
+
+def _type(value: object) -> type[Any]:
+    """Return the type of a value of which nothing else is known."""
+    return type(value)
 
 
 def _compares_by_value(cls: Any) -> bool:

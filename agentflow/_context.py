@@ -1,5 +1,8 @@
 """What a workflow's body and its steps get: their run, their session's state, and what they can say and do in it."""
 
+# mypy: disable-error-code="overload-overlap"
+# An `async def` is also a function that returns something: the overloads of map() overlap on purpose, from narrow to wide.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
@@ -9,7 +12,6 @@ import pydantic_core
 from agentflow._frames import current_frame
 from agentflow._logging import logger
 from agentflow._mapping import map_over
-from agentflow._state import State
 from agentflow.events import Emitted
 from agentflow.exceptions import NoActiveRun, UnserializableValue
 
@@ -17,10 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from types import CoroutineType
 
+    from structlog.typing import FilteringBoundLogger
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from agentflow._frames import Frame
-    from agentflow._logging import Logger
+    from agentflow._state import State
     from agentflow.messages import Usage
 
     S = TypeVarWithDefault("S", default=State)
@@ -93,7 +96,7 @@ class Context(Generic[S]):
         return cast("S", self._frame.state)
 
     @property
-    def log(self) -> Logger:
+    def log(self) -> FilteringBoundLogger:
         """A structlog logger that carries the run, the session and the step."""
         names = {"step": self._frame.step or None, "session_id": self.session_id, "run_id": self.run_id}
         return logger(**{name: value for name, value in names.items() if value is not None})

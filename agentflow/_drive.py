@@ -65,7 +65,7 @@ class Perform:
 
     call: Callable[[], Any]
     limit: float | None = None
-    abandon: Callable[[], None] = lambda: None  # noqa: E731 - nothing to take away
+    abandon: Callable[[], None] = lambda: None
     result: Any = None
 
 
@@ -169,7 +169,7 @@ def call_in_thread(call: Callable[[], Any], limit: float, abandon: Callable[[], 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name="agentflow-step", daemon=True).start()
     try:
         if not wait(outcome, limit):
-            raise TimeoutError
+            raise TimeoutError  # noqa: TRY301 - left like every other way out
     except BaseException:
         abandon()
         raise

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from agentflow._signature import Shape
+    from agentflow.events import Event
     from agentflow.stores._base import StateWrite, Transaction
 
 __all__ = ["Execution", "WorkflowSpec", "run_lock"]
@@ -262,10 +263,7 @@ class Execution:
         cancelled = isinstance(error, asyncio.CancelledError)
         status = RunStatus.INTERRUPTED if closed else status_after(error, task_cancelled=cancelled)
         told = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
-        event = {
-            RunStatus.CANCELLED: RunCancelled(),
-            RunStatus.INTERRUPTED: RunInterrupted(),
-        }.get(status, RunFailed(error=told))
+        event = _ending(status, told)
         try:
             yield from self.state.saving()
         except (StateConflict, UnserializableValue, StoreError) as also:
@@ -283,7 +281,7 @@ class Execution:
     def _ended(
         self,
         status: RunStatus,
-        event: RunCompleted | RunFailed | RunCancelled | RunInterrupted,
+        event: Event,
         *,
         result: bytes | None = None,
         error: str = "",
@@ -308,6 +306,16 @@ class Execution:
         if enabled():
             run_id = self._run.record.id if self._run else None
             logger(workflow=self.spec.name, session_id=self.home.session_id, run_id=run_id).debug(event, **values)
+
+
+def _ending(status: RunStatus, told: str) -> Event:
+    match status:
+        case RunStatus.CANCELLED:
+            return RunCancelled()
+        case RunStatus.INTERRUPTED:
+            return RunInterrupted()
+        case _:
+            return RunFailed(error=told)
 
 
 _NO_STATE: Any = None

@@ -79,8 +79,8 @@ class _Computation:
 
     version: CodeVersion
     graph: Graph
-    inner: set[CodeVersion] = field(factory=set)
-    loops: set[CodeVersion] = field(factory=set)
+    inner: set[CodeVersion] = field(factory=set["CodeVersion"])
+    loops: set[CodeVersion] = field(factory=set["CodeVersion"])
 
 
 _Path: TypeAlias = tuple[_Computation, ...]

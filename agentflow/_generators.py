@@ -97,7 +97,8 @@ class _InContext:
     def __await__(self) -> Generator[Any, Any, Any]:
         run = self._context.run
         steps = run(self._awaitable.__await__)
-        advance, argument = steps.__next__, ()
+        advance: Callable[..., Any] = steps.__next__
+        argument: tuple[Any, ...] = ()
         while True:
             try:
                 waited_for = run(advance, *argument)

@@ -25,7 +25,7 @@ import inspect
 import sys
 import types
 import typing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
@@ -110,8 +110,8 @@ def _function(fn: types.FunctionType) -> Shape:
 def _builtin(fn: Any) -> Shape:
     """A function written in C: its name, and the module or class that it belongs to."""
     owner = fn.__self__
-    if isinstance(owner, types.ModuleType):
-        return Shape(b"builtin", (owner.__name__, fn.__qualname__))
+    if owner is None or isinstance(owner, types.ModuleType):
+        return Shape(b"builtin", (fn.__module__, fn.__qualname__))
     if isinstance(owner, type):
         return Shape(b"builtin", (owner, fn.__qualname__))
     raise Refused(type_of(fn), "a bound method is a function and an object; pass the object")
@@ -172,17 +172,17 @@ class _Reader:
 
     Attributes:
         strict: Whether what has no name of its own is refused.
-        classes: The classes met so far.
+        classes: The classes and type aliases met so far.
     """
 
     strict: bool
-    classes: list[type] = attrs.Factory(list[type])
+    classes: list[Any] = attrs.Factory(list[Any])
 
-    def read(self, expression: Any) -> object:
+    def read(self, expression: object) -> object:
         """Return what an expression says."""
         origin, arguments = typing.get_origin(expression), typing.get_args(expression)
-        if inherits(type(expression), list):  # the parameters of a Callable
-            return ("parameters", *map(self.read, expression))
+        if type(expression) is list:  # the parameters of a Callable
+            return ("parameters", *map(self.read, cast("list[object]", expression)))
         if origin is None:
             return self._class(expression) if isinstance(expression, type) else self._atom(expression)
         if origin is typing.Literal:
@@ -194,21 +194,27 @@ class _Reader:
         spelling = "builtin" if isinstance(expression, types.GenericAlias) else "typing"
         return ("generic", spelling, self.read(origin), *map(self.read, arguments))
 
-    def _class(self, cls: type) -> object:
-        """A class by name, and a parametrised pydantic model by its origin and parameters: its own name is cut short."""
+    def _meet(self, cls: object) -> None:
+        """Note that the schema of a class counts."""
         if not any(cls is each for each in self.classes):
             self.classes.append(cls)
+
+    def _class(self, cls: type) -> object:
+        """A class by name, and a parametrised pydantic model by its origin and parameters: its own name is cut short."""
+        self._meet(cls)
         generic: Any = contents(cls).get("__pydantic_generic_metadata__") or {}
         if generic.get("origin") is not None:
             return ("model", self.read(generic["origin"]), *map(self.read, generic["args"]))
         return ("class", named(cls) if self.strict else qualified_name(cls))
 
-    def _atom(self, expression: Any) -> object:
+    def _atom(self, expression: object) -> object:
         """A part that is neither a class nor made of others."""
         if expression is None or expression is Ellipsis or isinstance(expression, str):
             return ("atom", expression)
         if isinstance(expression, typing.ForwardRef):
             return ("forward", expression.__forward_arg__)
+        if type(expression) is loaded("typing", "TypeAliasType"):
+            self._meet(expression)
         name = getattr(expression, "__name__", None) or getattr(expression, "_name", None)
         if is_expression(type(expression)) and isinstance(name, str):
             return ("name", f"{module_name(expression.__module__)}:{name}")
@@ -259,16 +265,22 @@ def type_shape(expression: Any) -> Shape:
     for cls in reader.classes:  # it grows while we read
         schema = _schema(cls, reader)
         if schema is not None:
-            said.append(("schema", qualified_name(cls), schema))
+            said.append(("schema", _spelled(cls), schema))
     return Shape(b"type", said, order=Order.FREE, label=_no_way)
+
+
+def _spelled(cls: Any) -> str:
+    return f"{module_name(cls.__module__)}:{getattr(cls, '__qualname__', cls.__name__)}"
 
 
 def _no_way(_: Shape, __: int) -> str:
     return ""
 
 
-def _schema(cls: type, reader: _Reader) -> object:
+def _schema(cls: Any, reader: _Reader) -> object:
     """Return what a class says about its instances; None if it is not of a kind that says it."""
+    if not isinstance(cls, type):
+        return ("alias", reader.read(cls.__value__))
     if inherits(cls, loaded("pydantic.main", "BaseModel")):
         return _model_schema(cls, reader)
     if is_enum(cls):

@@ -248,8 +248,10 @@ def _model(layout: _Layout, value: Any) -> Shape:
     state = layout.state(value)
     extra: Any = state.pop("__pydantic_extra__", None)
     private: Any = state.pop("__pydantic_private__", None)
-    state |= private or {}
-    return fields(b"model", tuple(state), state.values(), head=layout.head, before=(*layout.before, extra or None))
+    hidden: dict[str, object] = private or {}
+    names = (*state, *sorted(hidden))
+    values = (*state.values(), *(hidden[name] for name in sorted(hidden)))
+    return fields(b"model", names, values, head=layout.head, before=(*layout.before, extra or None))
 
 
 # --- behaviour added to a builtin value ---
@@ -264,8 +266,9 @@ def _by_base(cls: type) -> Kind | None:
 
 def _tuple_names(cls: type) -> tuple[str, ...] | None:
     """Return the names of a named tuple's fields."""
-    found: Any = next((contents(base)["_fields"] for base in lineage(cls) if "_fields" in contents(base)), None)
-    return found if inherits(cls, tuple) and isinstance(found, tuple) else None
+    if not inherits(cls, tuple):
+        return None
+    return next((contents(base)["_fields"] for base in lineage(cls) if "_fields" in contents(base)), None)
 
 
 def _subclassed(layout: _Layout, names: tuple[str, ...] | None, value: object) -> Shape:

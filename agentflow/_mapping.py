@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import inspect
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from agentflow._frames import FRAME
 from agentflow.exceptions import UsageError
@@ -38,8 +38,8 @@ def map_over(
         raise UsageError(f"max_concurrency={max_concurrency!r}: at least one must be allowed to run")
     calls = list(zip(*iterables, strict=False))
     if inspect.iscoroutinefunction(fn):
-        return _map_tasks(frame, fn, calls, max_concurrency, return_exceptions)
-    return _map_threads(frame, fn, calls, max_concurrency or THREADS, return_exceptions)
+        return _map_tasks(frame, fn, calls, max_concurrency, collect=return_exceptions)
+    return _map_threads(frame, fn, calls, max_concurrency or THREADS, collect=return_exceptions)
 
 
 def _name(fn: Callable[..., Any]) -> str:
@@ -47,7 +47,7 @@ def _name(fn: Callable[..., Any]) -> str:
 
 
 def _map_threads(
-    frame: Frame, fn: Callable[..., Any], calls: list[tuple[Any, ...]], at_once: int, collect: bool
+    frame: Frame, fn: Callable[..., Any], calls: list[tuple[Any, ...]], at_once: int, *, collect: bool
 ) -> list[Any]:
     if not calls:
         return []
@@ -82,7 +82,7 @@ def _map_threads(
 
 
 async def _map_tasks(
-    frame: Frame, fn: Callable[..., Awaitable[Any]], calls: list[tuple[Any, ...]], at_once: int | None, collect: bool
+    frame: Frame, fn: Callable[..., Awaitable[Any]], calls: list[tuple[Any, ...]], at_once: int | None, *, collect: bool
 ) -> list[Any]:
     places = asyncio.Semaphore(at_once) if at_once else None
     failed: list[int] = []
@@ -122,5 +122,5 @@ async def _all_or_first_error(tasks: list[asyncio.Task[Any]]) -> None:
 def _in_place(frame: Frame, index: int, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     # Each item runs in a context of its own already (a thread's copy, a task's), so the frame may be set for good.
     current = FRAME.get() or frame
-    cast("Frame", current).at_item(index).install()
+    current.at_item(index).install()
     return fn(*args)

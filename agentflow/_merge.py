@@ -57,8 +57,8 @@ class Merge:
         own_before, own_base, own_theirs = versions
         merged: dict[str, Any] = {}
         for key in dict.fromkeys([*own_theirs, *after, *own_before]):
-            sides = (own_before, after, own_base, own_theirs)
-            value = self.merge(*(side.get(key, ABSENT) for side in sides), (*path, key))
+            was, is_now = own_before.get(key, ABSENT), after.get(key, ABSENT)
+            value = self.merge(was, is_now, own_base.get(key, ABSENT), own_theirs.get(key, ABSENT), (*path, key))
             if value is not ABSENT:
                 merged[key] = value
         return merged

@@ -85,5 +85,5 @@ def returns(shape: Shape) -> Returns:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     item = args[0] if args else Any
     if shape.colour is Colour.STREAM and inspect.isclass(origin) and issubclass(origin, abc.Generator):
-        return Returns(value=args[2] if len(args) > 2 else Any, item=item)  # noqa: PLR2004 - Generator[item, sent, value]
+        return Returns(value=args[2] if len(args) > 2 else Any, item=item)
     return Returns(item=item)

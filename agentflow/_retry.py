@@ -134,7 +134,8 @@ class Retries:
         import tenacity  # noqa: PLC0415 - see pause_after
 
         policy = self._policy
-        rest = tenacity.wait_exponential_jitter(initial=policy.wait, max=policy.max_wait, jitter=min(policy.wait, 1.0))
+        backoff = tenacity.wait_exponential(multiplier=policy.wait, max=policy.max_wait)
+        rest = backoff + tenacity.wait_random(0, min(policy.wait, 1.0))
         controller = tenacity.Retrying(stop=tenacity.stop_after_attempt(policy.attempts), wait=rest)
         controller.begin()
         return controller

@@ -84,7 +84,7 @@ class Shape:
         signature: Its signature as callers see it: without the context.
     """
 
-    fn: FunctionType
+    fn: Callable[..., Any]
     colour: Colour
     takes_ctx: bool
     signature: inspect.Signature

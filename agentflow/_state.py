@@ -169,7 +169,8 @@ class State(MutableMapping[str, Any]):
 
     def rebase(self, rows: Mapping[str, StateRow]) -> tuple[list[StateWrite], tuple[str, ...]]:
         """Return the changes on newer rows, and the paths that were changed on both sides."""
-        writes, conflicts = [], []
+        writes: list[StateWrite] = []
+        conflicts: list[str] = []
         with self._mutex:
             for key, cell in self._changed().items():
                 try:

@@ -11,6 +11,7 @@ import attrs
 
 from agentflow._calls import StepCall, StepSpec, plain_transaction, value_call
 from agentflow._context import Context
+from agentflow._decorated import Decorated
 from agentflow._drive import adrive, drive
 from agentflow._fingerprint import function_digest
 from agentflow._frames import FRAME, OUTSIDE, Frame, Home, current_frame
@@ -29,10 +30,8 @@ from agentflow.stores._base import Store, Transaction
 from agentflow.types import UNSET, Duration, Unset
 
 if TYPE_CHECKING:
-    import inspect
     import os
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
-    from types import CodeType, FunctionType
 
 __all__ = [
     "AsyncStep",
@@ -84,36 +83,19 @@ def limiter_of(max_concurrency: int | None) -> Limiter | None:
     return Limiter(max_concurrency)
 
 
-class Step(Generic[P, T]):
+class Step(Decorated, Generic[P, T]):
     """A function decorated with `@cached_step`.
 
     It is called as the function is, less the context, and keeps its colour: `inspect.iscoroutinefunction` and
     `inspect.isgeneratorfunction` tell the truth. `.fn` is the bare function.
     """
 
-    __name__: str
-    __qualname__: str
-    __code__: CodeType
-    __signature__: inspect.Signature
+    _decorator = "cached_step"
 
     def __init__(self, spec: StepSpec, options: Options) -> None:
-        fn = spec.shape.fn
-        functools.update_wrapper(self, fn)
-        self.fn: FunctionType = fn
-        self.name = spec.name
-        self.__code__, self.__defaults__, self.__kwdefaults__ = fn.__code__, fn.__defaults__, fn.__kwdefaults__
-        self.__signature__ = spec.shape.signature
+        super().__init__(spec.name, spec.shape)
         self._spec = spec
         self._options = options
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}>"
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        raise UsageError(
-            f"@cached_step on the method {owner.__name__}.{name}: a step is a plain function, "
-            "so pass what it needs of the object as arguments"
-        )
 
     def __agentflow_version__(self) -> str:
         """Return what a step that calls this one counts it by."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import attrs
 
-from agentflow._calls import Hit, StepCall
 from agentflow._drive import adrive, drive
 from agentflow._flights import FLIGHTS, Failed, Flight, GivenUp, own_copy
 from agentflow._generators import AsyncSource, End, Item, Source, refuse_sent
@@ -25,6 +24,7 @@ from agentflow.exceptions import RunInterrupted, StepTimeout
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
+    from agentflow._calls import Hit, StepCall
     from agentflow._drive import Ask
     from agentflow._frames import Frame
     from agentflow._memo import StreamCodec
@@ -74,7 +74,7 @@ class SharedStream(Flight, Generic[SourceT]):
         self.ending: _Exhausted | Failed | GivenUp | None = None
         self.consumers = 0
         self.mutex = threading.Lock()
-        self._open_source = open_source
+        self._open_source: Callable[[Frame], SourceT] = open_source
         self._source: SourceT | None = None
         self._frame: Frame | None = None
         self._leave: Callable[[], None] = lambda: None

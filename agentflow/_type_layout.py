@@ -394,11 +394,12 @@ def _slots(cls: type) -> dict[str, Any]:
     """Return the descriptors of a class's slots, those of the bases included, by the name they are kept under."""
     found: dict[str, Any] = {}
     for base in cls.__mro__:
-        for name, slot in vars(base).items():
-            # attrs keeps the caches of cached properties in slots that are no attributes of it.
-            cache = "__attrs_attrs__" in vars(base) and name not in {part.name for part in attrs.fields(base)}
-            if isinstance(slot, MemberDescriptorType) and not cache:
-                found.setdefault(name, slot)
+        members = {name: slot for name, slot in vars(base).items() if isinstance(slot, MemberDescriptorType)}
+        if "__attrs_attrs__" in vars(base):
+            # attrs keeps what cached properties computed in slots too.
+            kept = {field.name for field in attrs.fields(base)} | {_CACHED_HASH}
+            members = {name: slot for name, slot in members.items() if name in kept}
+        found = {**members, **found}
     return found
 
 

@@ -121,7 +121,7 @@ class Writer:
             raise
         return out
 
-    def named(self, values: Mapping[str, object], depth: int, piece: str) -> dict[str, object]:
+    def named(self, values: Mapping[str, object], depth: int, piece: Callable[[object], str]) -> dict[str, object]:
         """Return the JSON object of a mapping from strings; `piece` says how a path names an item."""
         plain, node, inner = self.plain, self.node, depth + 1
         out: dict[str, object] = {}
@@ -129,7 +129,7 @@ class Writer:
             for name, item in values.items():
                 out[name] = item if type(item) in plain else node(item, inner)
         except Refused as refused:
-            refused.inside(values, ((piece.format(shown(name)), item) for name, item in values.items()))
+            refused.inside(values, ((piece(name), item) for name, item in values.items()))
             raise
         return out
 
@@ -145,8 +145,8 @@ class Writer:
             raise
         return out
 
-    def mapping(self, values: Mapping[Any, object], depth: int, piece: str = "[{}]") -> object:
-        """Return the node of a plain dict."""
+    def mapping(self, values: Mapping[Any, object], depth: int, piece: Callable[[object], str]) -> object:
+        """Return the node of a plain dict; `piece` says how a path names an item."""
         if _TEXT_KEYS.issuperset(map(type, values)) and not (self.careful and any(map(_has_surrogates, values))):
             return self.named(values, depth, piece)
         return self.pairs(["dict"], values, depth)
@@ -182,7 +182,7 @@ class Writer:
     def _rest(self, rest: Mapping[str, Any], depth: int) -> dict[str, object]:
         """Return what an instance holds beside its fields: names, or values by name."""
         return {
-            part: self.mapping(held, depth, ".{}") if type(held) is dict else self.items(["list"], held, depth)
+            part: self.mapping(held, depth, ".{}".format) if type(held) is dict else self.items(["list"], held, depth)
             for part, held in rest.items()
         }
 
@@ -203,7 +203,11 @@ def _places(values: Mapping[Any, object]) -> Iterator[tuple[str, object]]:
     """Yield how a path names each key and value of a mapping."""
     for key, item in values.items():
         yield f"<key {shown(key)}>", key
-        yield f"[{shown(key)}]", item
+        yield _item(key), item
+
+
+def _item(key: object) -> str:
+    return f"[{shown(key)}]"
 
 
 def shown(key: object) -> str:
@@ -272,7 +276,7 @@ def _write_deque(writer: Writer, value: deque[object], depth: int) -> object:
 
 
 def _write_dict(writer: Writer, value: dict[object, object], depth: int) -> object:
-    return writer.mapping(value, depth)
+    return writer.mapping(value, depth, _item)
 
 
 def _write_special_dict(writer: Writer, value: Any, depth: int) -> object:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 import attrs
 
 from agentflow._context import Context
+from agentflow._decorated import Decorated
 from agentflow._drive import Ask, Perform, adrive, drive
 from agentflow._execution import Execution, WorkflowSpec
 from agentflow._fingerprint import function_digest
@@ -23,15 +24,13 @@ from agentflow._signature import call_by_name
 from agentflow._step import Step, checked_session
 from agentflow._streams import context_of, decode_stream, stream_result
 from agentflow.exceptions import UsageError
-from agentflow.stores._base import RunRecord, Store
 
 if TYPE_CHECKING:
-    import inspect
     import os
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
-    from types import CodeType, FunctionType
 
     from agentflow._frames import Frame
+    from agentflow.stores._base import RunRecord, Store
 
 __all__ = ["AsyncStreamWorkflow", "AsyncWorkflow", "PlainWorkflow", "StreamWorkflow", "Workflow", "WorkflowOptions"]
 
@@ -46,40 +45,23 @@ class WorkflowOptions:
 
     session_id: str | None = None
     store: Store | None = None
-    refresh: Refresh = Refresh()
+    refresh: Refresh = attrs.field(factory=Refresh)
 
 
-class Workflow(Generic[P, T]):
+class Workflow(Decorated, Generic[P, T]):
     """A function decorated with `@workflow`.
 
     It is called as the function is, less the context, and keeps its colour: `inspect.iscoroutinefunction` and
     `inspect.isgeneratorfunction` tell the truth. `.fn` is the bare function.
     """
 
-    __name__: str
-    __qualname__: str
-    __code__: CodeType
-    __signature__: inspect.Signature
+    _decorator = "workflow"
 
     def __init__(self, spec: WorkflowSpec, options: WorkflowOptions) -> None:
-        fn = spec.shape.fn
-        functools.update_wrapper(self, fn)
-        self.fn: FunctionType = fn
-        self.name = spec.name
+        super().__init__(spec.name, spec.shape)
         self.description = spec.description
-        self.__code__, self.__defaults__, self.__kwdefaults__ = fn.__code__, fn.__defaults__, fn.__kwdefaults__
-        self.__signature__ = spec.shape.signature
         self._spec = spec
         self._options = options
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}>"
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        raise UsageError(
-            f"@workflow on the method {owner.__name__}.{name}: a workflow is a plain function, "
-            "so pass what it needs of the object as arguments"
-        )
 
     def __agentflow_version__(self) -> str:
         """Return what a step that calls this workflow counts it by."""

@@ -166,11 +166,11 @@ class CommitQueue:
             with writing:
                 batch = self._take()
                 for job in batch:
-                    job.error = writing.attempt(job.work)
+                    job.error = writing.attempt(job.work, alone=len(batch) == 1)
         except Exception as error:  # noqa: BLE001 - each who waits raises it
             self._fail(batch or self._out_of_time(error), error)
         finally:
-            if writing.committed:
+            if writing.ended:
                 _conclude(batch)
 
     def _take(self) -> list[Job]:

@@ -240,17 +240,27 @@ def _write(transaction: Transaction, writing: Writing) -> None:
     _check_fence(writing, transaction.fence)
     _check_revisions(writing, transaction)
     for key in transaction.forget:
-        writing.execute(_schema.DROP_VALUE, bound((key,)))
-        writing.execute(_schema.DROP_ENTRY, bound((key,)))
+        _forget(writing, key)
     for entry in transaction.entries:
         writing.put(entry.key, entry.payload)
-        writing.execute(_schema.PUT_ENTRY, _schema.entry_row(entry))
+        writing.execute(_schema.PUT_ENTRY, (*_value_id(writing, entry.key), *_schema.entry_row(entry)))
     for write in transaction.state:
         writing.execute(_schema.PUT_STATE, bound((write.workflow, write.session_id, write.key, write.value)))
     for event in transaction.events:
         writing.execute(_schema.PUT_EVENT, bound((event.run_id, event.at, event.data)))
     if transaction.run:
         writing.execute(_schema.PUT_RUN, _schema.run_row(transaction.run))
+
+
+def _forget(writing: Writing, key: str) -> None:
+    found = _value_id(writing, key)
+    if found:
+        for statement in _schema.FORGET:
+            writing.execute(statement, found)
+
+
+def _value_id(writing: Writing, key: str) -> tuple[int, ...]:
+    return writing.execute(_schema.VALUE_ID, bound((key,))).fetchone() or ()
 
 
 def _check_fence(writing: Writing, fence: Fence | None) -> None:

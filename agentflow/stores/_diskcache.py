@@ -9,7 +9,9 @@ What its defaults would do here, and what stands against it:
   and the PRAGMAs are set by us on each connection.
 * `retry=True`, `cache[key] = value` and `memoize` wait for ever on a locked file: not used; we wait ourselves, with an end.
 * It opens a connection in each thread and leaves it to the garbage collector: here one connection serves all writes.
-* It makes its tables in some forty transactions: here they are made in one, together with ours, or not at all.
+* It writes its settings at each opening, in some forty transactions: here only a new store is written, in one transaction
+  together with our tables, or not at all.
+* It counts its rows by triggers and indexes their time of expiry: left out, since each costs a page in every commit.
 
 It relies on names of diskcache with an underscore, which is why `pyproject.toml` holds its version below 5.7.
 """
@@ -117,25 +119,25 @@ class Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         self._synchronous = synchronous
         self._connection: sqlite3.Connection | None = None
         self._opening = True
+        self._creating = create is not None
         try:
-            self._open(create)
+            if create is None:
+                self._prepare()
+            else:
+                self._con.execute("BEGIN IMMEDIATE")
+                self._prepare()
+                create(self._con.execute)
+                self._con.execute("COMMIT")
         except BaseException:
             self._opening = False
             self.close()
             raise
         self._opening = False
 
-    def _open(self, create: Callable[[Callable[..., Any]], None] | None) -> None:
-        sql = self._con.execute
-        sql("BEGIN IMMEDIATE")
+    def _prepare(self) -> None:
         # diskcache expands "~" and "$NAME" in the directory it is given, and makes what is not there; we need it for neither.
         super().__init__(os.sep, disk=SafeDisk, **_SETTINGS)
         self._directory = self._disk._directory = str(self._file.parent)  # noqa: SLF001 - our own
-        if create is None:
-            sql("ROLLBACK")  # it wrote its settings, as at each opening; they are there
-        else:
-            create(sql)
-            sql("COMMIT")
 
     @property
     def _con(self) -> sqlite3.Connection:
@@ -153,7 +155,17 @@ class Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
 
     @property
     def _sql_retry(self) -> Callable[..., sqlite3.Cursor]:
-        return self._con.execute  # the lock is ours already: there is nothing to retry
+        return self._execute_theirs  # the lock is ours already: there is nothing to retry
+
+    def _execute_theirs(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        reads = statement.startswith(("SELECT", "PRAGMA"))
+        wanted = not statement.startswith("CREATE TRIGGER") and "Cache_expire_time" not in statement
+        if reads or (wanted and self._creating):
+            return self._con.execute(statement, *values)
+        return self._con.cursor()
+
+    def drop_tag_index(self) -> None:
+        """Do nothing: it was never made."""
 
     def reset(self, key: str, value: Any = ENOVAL, update: bool = True) -> Any:  # noqa: ARG002, FBT001, FBT002 - theirs
         """Set one of diskcache's settings on this object; what the file says is not asked."""

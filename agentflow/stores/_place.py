@@ -43,8 +43,10 @@ class Place:
             StoreGone: Once, if it is not the file that it was: that one was deleted or replaced while it was in use.
             StoreCorrupt: If the file is empty, which it was not.
         """
-        known, self._known = self._known, None
         found = self._find()
+        if found is not None and found == self._known:
+            return found
+        known, self._known = self._known, None
         if found is None and (known is not None or self.is_made()):
             found = self._find()  # the mark comes last, so another process may have made it between two looks
             if found is None:

@@ -8,8 +8,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from agentflow.exceptions import StoreBusy
 from agentflow.stores._diskcache import connect
-from agentflow.stores._errors import busy, damaged, store_error
+from agentflow.stores._errors import busy, damaged, is_busy, store_error
 from agentflow.stores._forks import GATE
 from agentflow.stores._opening import check_file
 from agentflow.stores._patience import wait_while_busy
@@ -49,8 +50,7 @@ class Readers:
         values = bound(values)
         try:
             with GATE:
-                deadline = time.monotonic() + self._patience
-                rows = wait_while_busy(lambda: self._fetch(statement, values), deadline)
+                rows = self._fetch_patiently(statement, values)
         except (sqlite3.Error, OSError) as error:
             raise store_error(error, self._place.directory) from error
         try:
@@ -62,6 +62,14 @@ class Readers:
         """Close the connections that nobody uses now."""
         while self._idle:
             self._idle.pop()[1].close()
+
+    def _fetch_patiently(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+        try:
+            return self._fetch(statement, values)  # as nearly always: readers wait for no writer
+        except (sqlite3.Error, StoreBusy) as error:
+            if not is_busy(error):
+                raise
+        return wait_while_busy(lambda: self._fetch(statement, values), time.monotonic() + self._patience)
 
     def _fetch(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         file = self._place.now()

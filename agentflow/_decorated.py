@@ -1,0 +1,53 @@
+"""What every decorated function is: an object that inspection takes for the function it was made of."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from agentflow.exceptions import UsageError
+
+if TYPE_CHECKING:
+    import inspect
+    from collections.abc import Callable
+    from types import CodeType
+
+    from agentflow._signature import Shape
+
+__all__ = ["Decorated"]
+
+
+class Decorated:
+    """A function with more verbs.
+
+    It carries `__code__`, `__defaults__` and `__kwdefaults__`, by which `inspect.iscoroutinefunction` and its siblings
+    tell a function's colour, and a `__signature__` without the context.
+
+    Args:
+        name: What it is known by.
+        shape: The function.
+    """
+
+    _decorator: ClassVar[str]
+
+    __name__: str
+    __qualname__: str
+    __code__: CodeType
+    __signature__: inspect.Signature
+
+    def __init__(self, name: str, shape: Shape) -> None:
+        fn = cast("Any", shape.fn)
+        functools.update_wrapper(cast("Any", self), fn)
+        self.__code__, self.__defaults__, self.__kwdefaults__ = fn.__code__, fn.__defaults__, fn.__kwdefaults__
+        self.__signature__ = shape.signature
+        self.fn: Callable[..., Any] = fn
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        raise UsageError(
+            f"@{self._decorator} on the method {owner.__name__}.{name}: it decorates plain functions, "
+            "so take it out of the class and pass what it needs of the object as arguments"
+        )

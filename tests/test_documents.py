@@ -1,0 +1,127 @@
+"""Every Python block of the documents and of the docstrings runs as it stands: fresh directory, memory store, no network.
+
+The blocks of one document, or of one docstring, are one program. It is a file of its own beside the working directory,
+with the lines where the document has them, since steps read their own source and tracebacks should name the line.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import attrs
+import pytest
+from sybil import Document, Example
+from sybil.parsers.markdown import CodeBlockParser
+
+ROOT = Path(__file__).parent.parent
+
+# What would look like a program to a reader and to no parser of ours, so nobody would notice that it does not run.
+NOT_RUN = re.compile(r"^[ \t]*(?:>>> |[`~]{3,}[ \t]*(?:\{?py(?!thon$)|python3|pycon).*$)", re.MULTILINE)
+
+
+@attrs.frozen
+class Text:
+    """A document or a docstring, and where it begins."""
+
+    name: str
+    text: str
+    first_line: int = 1
+
+
+def documents() -> Iterator[Text]:
+    for path in [*ROOT.glob("README.md"), *sorted((ROOT / "docs").rglob("*.md"))]:
+        yield Text(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
+
+
+def docstrings() -> Iterator[Text]:
+    for path in sorted((ROOT / "agentflow").rglob("*.py")):
+        yield from docstrings_of(ast.parse(path.read_text(encoding="utf-8")), path.relative_to(ROOT).as_posix())
+
+
+def docstrings_of(node: ast.AST, name: str) -> Iterator[Text]:
+    """Yield the docstrings of a module and of the classes and functions inside it."""
+    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    if documented and ast.get_docstring(node):
+        yield Text(name, node.body[0].value.value, node.body[0].lineno)
+    for child in ast.iter_child_nodes(node):
+        yield from docstrings_of(child, f"{name}:{child.name}" if hasattr(child, "name") else name)
+
+
+def each_text() -> list[object]:
+    texts = [text for text in [*documents(), *docstrings()] if "```" in text.text or NOT_RUN.search(text.text)]
+    return [pytest.param(text, id=text.name) for text in texts]
+
+
+@attrs.frozen
+class Program:
+    """Runs the blocks of a text, one after another, in one module."""
+
+    module: ModuleType
+    first_line: int
+
+    def run_block(self, example: Example) -> None:
+        """Run a block, its first line being the one after the fence."""
+        source = "\n" * (self.first_line - 1 + example.line) + example.parsed
+        path = Path(self.module.__file__)
+        # The file grows block by block: what runs now is then found at its line.
+        lines_before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        path.write_text("\n".join([*lines_before, *source.splitlines()[len(lines_before) :]]) + "\n", encoding="utf-8")
+        exec(compile(source, path, "exec", dont_inherit=True), vars(self.module))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a text in a fresh directory; the store is in memory and every model answers from its schema."""
+    from agentflow.testing import TestModel, override_models
+
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("AGENTFLOW_STORE", "memory:")
+
+    def run_text(text: Text) -> None:
+        module = ModuleType(re.sub(r"\W", "_", text.name))
+        module.__file__ = str(tmp_path / f"{module.__name__}.py")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        document = Document(text.text, text.name)
+        for region in CodeBlockParser("python", Program(module, text.first_line).run_block)(document):
+            document.add(region)
+        with override_models(TestModel()):
+            for example in document.examples():
+                example.evaluate()
+
+    return run_text
+
+
+@pytest.mark.parametrize("text", each_text())
+def test_the_examples_of_a_text_run(text, run):
+    """What a reader copies works, and no block is spelled so that nobody runs it."""
+    assert NOT_RUN.findall(text.text) == [], "write examples as fenced blocks of the language python"
+
+    run(text)
+
+
+def test_a_broken_example_is_noticed(run):
+    """A failing line raises, at the line that it has in the document."""
+    broken = Text(
+        "broken.md", "Before.\n\n```python\nx = 1\n```\n\nBetween.\n\n```python\n\nassert x == 2\n```\n", first_line=5
+    )
+
+    with pytest.raises(AssertionError) as caught:
+        run(broken)
+
+    assert (caught.traceback[-1].path.name, caught.traceback[-1].lineno + 1) == ("broken_md.py", 15)
+    assert str(caught.traceback[-1].statement) == "assert x == 2"
+
+
+@pytest.mark.parametrize(
+    "text", [">>> 1 + 1\n3\n", "```python no-run\n1 / 0\n```\n", "```py\n1 / 0\n```\n", "~~~ python3\n1 / 0\n~~~\n"]
+)
+def test_a_block_that_would_not_run_is_noticed(text):
+    """Only one spelling of an example is legal, the one that runs."""
+    assert NOT_RUN.search(text)
+    assert not NOT_RUN.search("```python\n1 + 1\n```\n```console\n$ python\n```\n")
