@@ -26,16 +26,17 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from attrs import frozen
 
 from agentflow._canonical import digest, node, scalar
-from agentflow._code_digest import bytecode_form, normal_form
 from agentflow._code_module import Module, loaded
-from agentflow._code_names import Reference, bytecode_references, changed_names, references
-from agentflow._code_source import Source, plain_qualname
+from agentflow._code_source import plain_qualname
+from agentflow._code_text import Code, definition_code, function_code, statements_code
 from agentflow._code_values import CAPTURED, STATE, Origin, Place, Values
 from agentflow._code_watch import NOTHING, Versioned, Watch, contents
 from agentflow._user_code import is_stdlib, package_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from agentflow._code_names import Reference
 
 _FORMAT: Final = b"code version 1"
 
@@ -60,15 +61,6 @@ _SYSTEM_NAMES: Final = frozenset(
 
 _TELLING: Final = frozenset({"__annotations__", "__slots__", "__pydantic_fields__"})
 """The special attributes by which a class without source is described, beside its methods."""
-
-
-@frozen(eq=False)
-class _Code:
-    """What a piece of code says: its digest, the names it uses, the names whose values it changes."""
-
-    form: bytes
-    references: tuple[Reference, ...]
-    changed: frozenset[str] = frozenset()
 
 
 @frozen(eq=False)
@@ -130,6 +122,7 @@ class Graph:
         name = plain_qualname(function.__code__.co_qualname)
         if self._is_user(module):
             return self._piece(function, name, module, partial(self._function, function, module))
+        name = name.partition(".<locals>")[0]  # what a library calls its inner functions is its own affair
         known = node(b"installed", f"{package_of(module.raw_name)}:{name}".encode())
         if function.__closure__ is None and "__wrapped__" not in vars(function):
             return known
@@ -149,14 +142,7 @@ class Graph:
 
     def source(self, origin: Origin) -> bytes:
         """Follow the statements that make a global."""
-        key = ("statements", origin.name)
-        code: _Code | None = origin.source.memo.get(key)
-        if code is None:
-            trees = [tree for statement in origin.statements for tree in statement]
-            own = _own_decorators(origin.module)
-            names = tuple(it for it in references(trees, own) if it.name != origin.name)
-            code = _Code(node(b"statements", *(normal_form(tree, own) for tree in trees)), names)
-            origin.source.memo[key] = code
+        code = statements_code(origin.source, origin.name, origin.statements, origin.module)
         return node(b"code", code.form, *self._edges(code, _Scope(origin.module, "", {})))
 
     def versioned(self, item: Versioned) -> bytes:
@@ -208,12 +194,12 @@ class Graph:
     def _function(self, function: FunctionType, module: Module, label: str) -> bytes:
         """Encode a function of the user's own."""
         self.watch.code(function)
-        code = _function_code(function, module)
+        code = function_code(function, module)
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         edges = self._edges(code, _Scope(module, label, cells, code.changed))
         return node(b"function", code.form, *edges, *self._defaults(function, code), *self._wrapped(function))
 
-    def _defaults(self, function: FunctionType, code: _Code) -> list[bytes]:
+    def _defaults(self, function: FunctionType, code: Code) -> list[bytes]:
         """Encode the values of a function's defaults."""
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
         values = dict(zip(reversed(names), reversed(function.__defaults__ or ()), strict=False))
@@ -235,16 +221,17 @@ class Graph:
 
     def _around(self, function: FunctionType, _: str) -> bytes:
         """Encode what the function of an installed package holds of the user's code: it is a decorator's wrapper."""
+        if said := self._wrapped(function):
+            return node(b"around", *said)
         held = [contents(cell) for cell in function.__closure__ or ()]
-        code = (self._values.form(it) for it in held if isinstance(it, FunctionType | MethodType | partial | type))
-        return node(b"around", *code, *self._wrapped(function))
+        return node(b"around", *(self._values.form(it) for it in held if _is_code(it)))
 
     def _class(self, cls: type, module: Module, place: Place | Origin, label: str) -> bytes:
         """Encode a class of the user's own: by its source, by the statements that make it, or by its members."""
         bases = [self._values.form(base) for base in cls.__bases__]
         if found := module.class_(cls):
             source, tree = found
-            code = _tree_code(source, tree, module)
+            code = definition_code(source, tree, module)
             scope = _Scope(module, label, _class_cells(cls), code.changed)
             return node(b"class", code.form, *bases, *self._edges(code, scope))
         if isinstance(place, Origin):
@@ -263,7 +250,7 @@ class Graph:
 
     # Names.
 
-    def _edges(self, code: _Code, scope: _Scope) -> list[bytes]:
+    def _edges(self, code: Code, scope: _Scope) -> list[bytes]:
         """Encode what each name of a piece stands for."""
         found: list[bytes] = []
         for reference in code.references:
@@ -387,52 +374,6 @@ def _package(root: object) -> str:
     return "" if package in sys.stdlib_module_names or package == "agentflow" else package
 
 
-def _function_code(function: FunctionType, module: Module) -> _Code:
-    """Return what a function says, by its source or, without one, by its bytecode."""
-    found = module.function(function.__code__)
-    if found is None:
-        return _Code(bytecode_form(function.__code__), bytecode_references(function.__code__))
-    source, tree = found
-    return _tree_code(source, tree, module)
-
-
-def _tree_code(source: Source, tree: ast.AST, module: Module) -> _Code:
-    """Return what a definition says."""
-    key = ("code", tree)
-    known: _Code | None = source.memo.get(key)
-    if known is None:
-        own = _own_decorators(module)
-        known = _Code(normal_form(tree, own), references([tree], own), changed_names(tree))
-        source.memo[key] = known
-    return known
-
-
-def _own_decorators(module: Module) -> Callable[[ast.expr], bool]:
-    """Return what says whether a decorator in `module` is agentflow's own."""
-
-    def is_own(decorator: ast.expr) -> bool:
-        called = decorator.func if isinstance(decorator, ast.Call) else decorator
-        path = list[str]()
-        while isinstance(called, ast.Attribute):
-            path.append(called.attr)
-            called = called.value
-        thing = module.variables.get(called.id) if isinstance(called, ast.Name) else None
-        while path and isinstance(thing, ModuleType):
-            thing = vars(thing).get(path.pop())
-        return _is_own(thing)
-
-    return is_own
-
-
-def _is_own(thing: object) -> bool:
-    """Say whether an object was made by agentflow: a module, function or class of it, or an instance."""
-    if isinstance(thing, ModuleType):
-        return package_of(thing.__name__) == "agentflow"
-    if isinstance(thing, FunctionType):
-        return package_of(str(thing.__globals__.get("__name__"))) == "agentflow"
-    return package_of(str(getattr(thing, "__module__", type(thing).__module__))) == "agentflow"
-
-
 def _origin(module: Module, name: str) -> Place | Origin:
     """Return the statements that make a global; without any, its content has to do."""
     found = module.statements(name)
@@ -443,9 +384,14 @@ def _origin(module: Module, name: str) -> Place | Origin:
     return Origin(module, name, source, made) if made else CAPTURED
 
 
-def _default_place(name: str, code: _Code) -> Place:
+def _default_place(name: str, code: Code) -> Place:
     """Say how a default counts: what the function changes is its memo, and no constant."""
     return STATE if name in code.changed else CAPTURED
+
+
+def _is_code(thing: object) -> bool:
+    """Say whether an object is code that may be the user's."""
+    return isinstance(thing, FunctionType | MethodType | partial | type)
 
 
 def _class_cells(cls: type) -> dict[str, CellType]:

@@ -88,7 +88,6 @@ class Origin:
     statements: tuple[Statement, ...]
 
 
-_Tuple: TypeAlias = tuple[Any, ...]
 _Place: TypeAlias = Place | Origin
 
 
@@ -164,14 +163,13 @@ class Values:
         """Follow what holds code."""
         if isinstance(value, MethodType):
             return node(b"method", self.form(value.__func__), self.form(value.__self__, place))
-        if isinstance(value, partial):
-            bound = cast("partial[Any]", value)
-            return self._nested(bound, lambda: self._partial(bound))
+        if issubclass(_type(value), partial):
+            return self._nested(value, lambda: self._partial(value))
         if isinstance(value, _BUILT_IN):
             return self._built_in(value, place)
         return self._wrapper(value, place)
 
-    def _partial(self, value: partial[Any]) -> bytes:
+    def _partial(self, value: Any) -> bytes:
         """Encode a `functools.partial` by its parts."""
         return node(b"partial", self.form(value.func), self.form(value.args), self.form(value.keywords))
 

@@ -57,13 +57,13 @@ class _Seen:
         digest: The version.
         pieces: The digest of each piece of code or value it was made of.
         watch: What must stay as it was.
-        inner: The other versions that were asked on the way.
+        inner: The ids of the functions whose versions were asked on the way.
     """
 
     digest: str
     pieces: Mapping[str, str]
     watch: Watch
-    inner: frozenset[CodeVersion] = frozenset()
+    inner: frozenset[int] = frozenset()
 
 
 @frozen(eq=False)
@@ -71,16 +71,16 @@ class _Computation:
     """A version that is being computed.
 
     Attributes:
-        version: Whose.
+        function: The id of the function whose it is.
         graph: What was reached so far.
-        inner: The other versions that were asked so far, and those they asked.
-        loops: Versions further out that were asked in turn: what is computed here holds only within them.
+        inner: The functions whose versions were asked so far, and those that they asked for.
+        loops: Functions further out that were asked in turn: what is computed here holds only within them.
     """
 
-    version: CodeVersion
+    function: int
     graph: Graph
-    inner: set[CodeVersion] = field(factory=set["CodeVersion"])
-    loops: set[CodeVersion] = field(factory=set["CodeVersion"])
+    inner: set[int] = field(factory=set[int])
+    loops: set[int] = field(factory=set[int])
 
 
 _Path: TypeAlias = tuple[_Computation, ...]
@@ -153,21 +153,21 @@ class CodeVersion:
 
     def _within(self, path: _Path) -> _Seen:
         """Return the version for a computation that is going on further out."""
-        outer = [computation.version for computation in path]
-        if self in outer:
-            for computation in path[outer.index(self) + 1 :]:
-                computation.loops.add(self)
+        own, outer = id(self._fn), [computation.function for computation in path]
+        if own in outer:
+            for computation in path[outer.index(own) + 1 :]:
+                computation.loops.add(own)
             return _Seen(digest(b"recursion"), {}, Watch())
         seen = self._standing()
         if seen is None or not seen.inner.isdisjoint(outer):
             seen = self._compute(path)
-        path[-1].inner.update(seen.inner, (self,))
+        path[-1].inner.update(seen.inner, (own,))
         path[-1].graph.watch.merge(seen.watch)
         return seen
 
     def _compute(self, path: _Path) -> _Seen:
         """Compute the version, and keep it unless it holds only within one further out."""
-        computation = _Computation(self, Graph(self._fn))
+        computation = _Computation(id(self._fn), Graph(self._fn))
         token = _path.set((*path, computation))
         try:
             text = computation.graph.digest(self._fn)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 __all__ = ["Kind", "Kinds", "Loose", "Order", "Refused", "Shape", "Walk", "type_name", "type_of"]
 
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from hashlib import sha256
@@ -96,6 +95,10 @@ def type_of(value: object) -> str:
     return type_name(type(value))
 
 
+_REMEMBERED: Final = 1000
+"""How many classes without an exact kind are remembered, so that a program that makes classes all day can lose them."""
+
+
 class Kinds:
     """Which kind each class is, found once per class.
 
@@ -103,9 +106,10 @@ class Kinds:
     """
 
     def __init__(self, exact: Mapping[type, Kind], classify: Callable[[type], Kind]) -> None:
+        # The classes stand beside their ids so that no other can get the same one.
         self._exact = {id(cls): (cls, kind) for cls, kind in exact.items()}
+        self._found: dict[int, tuple[type, Kind]] = {}
         self._classify = classify
-        self._found: dict[int, tuple[weakref.ref[type], Kind]] = {}
 
     def of(self, cls: type) -> Kind:
         """Return the kind of a class.
@@ -113,20 +117,12 @@ class Kinds:
         Raises:
             Refused: If its instances cannot be keyed.
         """
-        exact = self._exact.get(id(cls))
-        if exact is not None:
-            return exact[1]
-        found = self._found.get(id(cls))
-        if found is not None and found[0]() is cls:
-            return found[1]
-        kind = self._classify(cls)
-        self._remember(cls, kind)
-        return kind
-
-    def _remember(self, cls: type, kind: Kind) -> None:
-        """Keep a kind for as long as its class lives, and not the class for it."""
-        key, found = id(cls), self._found
-        found[key] = (weakref.ref(cls, lambda _: found.pop(key, None)), kind)
+        entry = self._exact.get(id(cls)) or self._found.get(id(cls))
+        if entry is None:
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            entry = self._found[id(cls)] = (cls, self._classify(cls))
+        return entry[1]
 
     def set(self, cls: type, kind: Kind) -> None:
         """Give a class a kind; what was found for others before, which may inherit from it, is looked for anew."""

@@ -121,9 +121,9 @@ def _validated(cls: type[BaseModel], owner: str, values: dict[str, object]) -> B
     try:
         return cls.model_validate(values, strict=True)
     except ValidationError as error:
-        # Places and kinds only: the messages of an error show the values.
-        wrong = (f"{'.'.join(map(str, part['loc']))} ({part['type']})" for part in error.errors(include_input=False))
-        raise StaleValue(f"{owner} does not accept the stored value any more: {', '.join(wrong)}") from None
+        # Fields and kinds only: messages, and the keys in longer places, show values.
+        wrong = {f"{part['loc'][0] if part['loc'] else 'it'} ({part['type']})" for part in error.errors()}
+        raise StaleValue(f"{owner} does not accept the stored value any more: {', '.join(sorted(wrong))}") from None
     except Exception as error:  # validators are the user's and may raise anything
         raise StaleValue(f"{owner} does not accept the stored value any more: {type(error).__name__}") from error
 

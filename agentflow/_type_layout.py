@@ -66,7 +66,8 @@ class Layout(ABC):
         cls: The class.
         name: What it is called in stored values.
         fields: The names of its fields.
-        digest: Changes with the fields, their types and constraints, and the names of validators.
+        digest: Changes with the fields, their types and constraints, and the names of validators; their code and the
+            defaults belong to the version of the step.
     """
 
     tag: ClassVar[str]
@@ -182,12 +183,14 @@ class ModelLayout(Layout):
         self._cached = _cached_properties(cls)
         metadata = {name: settled(field.metadata) for name, field in cls.model_fields.items()}
         constraints = {name: f"{describe(types[name])} {metadata[name]}" for name in self.fields}
-        self.digest = _digest(self.tag, constraints, (*_validators(cls), *cls.__private_attributes__))
+        others = (*_validators(cls), *cls.__private_attributes__, f"extra={cls.model_config.get('extra')}")
+        self.digest = _digest(self.tag, constraints, others)
 
     @staticmethod
     def fits(candidate: type) -> bool:
-        """Say whether the class is a pydantic model."""
-        return issubclass(candidate, BaseModel) and _defined_in_python(candidate)
+        """Say whether the class is a pydantic model that keeps nothing in slots of its own."""
+        model = issubclass(candidate, BaseModel) and _defined_in_python(candidate)
+        return model and _slots(candidate).keys() <= set(BaseModel.__slots__)
 
     def take_apart(self, value: Any) -> Parts:
         """Read what pydantic keeps of a model, which is also what pickle and copy take of it."""
@@ -277,7 +280,7 @@ class ObjectLayout(Layout):
 
     def __init__(self, cls: Any) -> None:
         super().__init__(cls)
-        fields = _attrs_fields(cls) if attrs.has(cls) else _dataclass_fields(cls)
+        fields = [*(_attrs_fields(cls) if attrs.has(cls) else _dataclass_fields(cls))]
         self._defaults = {name: default for name, _, default in fields}
         self._types = {name: kind for name, kind, _ in fields}
         self._slots = _slots(cls)
@@ -294,7 +297,7 @@ class ObjectLayout(Layout):
 
     def take_apart(self, value: Any) -> Parts:
         """Read the fields, and what else was put on the instance."""
-        state: dict[str, Any] = self._state(value) if self._slots else value.__dict__
+        state: dict[str, Any] = self._state(value) if self._slots else getattr(value, "__dict__", {})
         if state.keys() == self._all:
             return self.fields, [state[name] for name in self.fields], None
         found = self._found(state)
@@ -379,7 +382,7 @@ def _digest(kind: str, fields: Mapping[str, str], others: Iterable[str] = ()) ->
 
 
 def _validators(cls: Any) -> list[str]:
-    """Return the names of a model's validators; their code belongs to the version of the step."""
+    """Return the names of a model's validators."""
     decorators = cls.__pydantic_decorators__
     return [*decorators.field_validators, *decorators.model_validators, *decorators.validators]
 

@@ -82,9 +82,10 @@ def describe(annotation: Any, _inside: tuple[object, ...] = ()) -> str:
 
     A `TypedDict` is described with its keys, since its instances are plain dicts that carry no class.
     """
-    if typing.is_typeddict(annotation) and annotation not in _inside:
-        inside = (*_inside, annotation)
-        keys = (f"{name}:{describe(kind, inside)}" for name, kind in sorted(field_types(annotation).items()))
+    required = getattr(annotation, "__required_keys__", None)  # of typing's TypedDict and of its backport
+    if required is not None and annotation not in _inside:
+        kinds, inside = field_types(annotation), (*_inside, annotation)
+        keys = (f"{key}{'' if key in required else '?'}:{describe(kinds[key], inside)}" for key in sorted(kinds))
         return f"{class_name(annotation)}{{{','.join(keys)}}}"
     if is_class(annotation):
         return class_name(annotation)

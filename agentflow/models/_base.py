@@ -277,7 +277,7 @@ class HttpOptions:
     client: SyncHttpClient | None = attrs.field(default=None, repr=False)
     async_client: AsyncHttpClient | None = attrs.field(default=None, repr=False)
     transport: object = attrs.field(default=None, repr=False)
-    retries: int = attrs.field(default=2, validator=attrs.validators.ge(0))
+    retries: int = 2
 
 
 class HttpModel(Model):

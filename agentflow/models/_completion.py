@@ -50,7 +50,7 @@ def error_sentence(body: bytes) -> str:
     text = body.decode("utf-8", errors="replace")
     try:
         return _sentence(json.loads(text)) or text
-    except ValueError:
+    except (ValueError, RecursionError):  # the second from lists in lists in lists
         return text
 
 

@@ -288,9 +288,10 @@ def _transport_failure(codec: Codec, call: HttpCall, error: Exception) -> Failur
     reason = type(error).__name__
     if isinstance(error, _loaded("TimeoutException")):
         return timed_out(codec, call, reason, call.timeout)
-    # A request that is malformed on our side is quoted in the message, with the header that holds the key.
-    quotes_request = isinstance(error, _loaded("LocalProtocolError") + _loaded("InvalidURL"))
-    return unreachable(codec, call, reason, "" if quotes_request else str(error))
+    if isinstance(error, _loaded("LocalProtocolError") + _loaded("InvalidURL")):
+        # The request itself is malformed. The message quotes it, with the header that may hold a key.
+        return unreachable(codec, call, reason, "").final()
+    return unreachable(codec, call, reason, str(error))
 
 
 def _prepared(client: httpx.Client | httpx.AsyncClient, call: HttpCall) -> httpx.Request:

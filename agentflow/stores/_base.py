@@ -70,7 +70,7 @@ class Entry:
 
 @attrs.frozen(kw_only=True)
 class EntryFilter:
-    """Which entries are meant; None and the empty string mean any."""
+    """Which entries are meant; None means any."""
 
     workflow: str | None = None
     session_id: str | None = None

@@ -22,7 +22,7 @@ from agentflow.stores._locks import LockFile
 from agentflow.stores._memory import check_sizes, failed, lost_run
 from agentflow.stores._place import Place
 from agentflow.stores._reading import Readers
-from agentflow.stores._schema import bound
+from agentflow.stores._schema import bound, to_text
 from agentflow.stores._writing import Writer
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class DiskStore:
 
     def read(self, key: str) -> bytes | None:
         """Return the sealed result under a key, or None."""
-        rows = self._readers.rows(_schema.READ, (key,), tuple)
+        rows = self._readers.rows(_schema.READ, (to_text(key),))
         if not rows:
             return None
         mode, filename, value = rows[0]
@@ -128,39 +128,39 @@ class DiskStore:
 
     def entries(self, which: EntryFilter) -> Sequence[Entry]:
         """List entries without their payloads, oldest first."""
-        found = self._readers.rows(*_schema.entries_query(which), _schema.entry_of)
+        found = self._readers.records(*_schema.entries_query(which), _schema.entry_of)
         return [entry for entry in found if which.tag is None or which.tag in entry.tags]
 
     def state_row(self, workflow: str, session_id: str, key: str) -> StateRow:
         """Return one key of a session's state."""
-        rows = self._readers.rows(_schema.STATE_ROW, (workflow, session_id, key), _schema.state_of)
+        rows = self._readers.records(_schema.STATE_ROW, (workflow, session_id, key), _schema.state_of)
         return rows[0] if rows else StateRow(None, 0)
 
     def state_keys(self, workflow: str, session_id: str) -> Sequence[str]:
         """Return the keys that have a value."""
-        return self._readers.rows(_schema.STATE_KEYS, (workflow, session_id), _schema.name_of)
+        return self._readers.records(_schema.STATE_KEYS, (workflow, session_id), _schema.name_of)
 
     def run(self, run_id: str) -> RunRecord | None:
         """Return a run, or None."""
-        rows = self._readers.rows(_schema.RUN, (run_id,), _schema.run_of)
+        rows = self._readers.records(_schema.RUN, (run_id,), _schema.run_of)
         return rows[0] if rows else None
 
     def runs(self, which: RunFilter, limit: int | None = None) -> Sequence[RunRecord]:
         """List runs, newest first."""
-        return self._readers.rows(*_schema.runs_query(which, limit), _schema.run_of)
+        return self._readers.records(*_schema.runs_query(which, limit), _schema.run_of)
 
     def events(self, run_id: str, after: int = 0, limit: int | None = None) -> Sequence[EventRecord]:
         """List events of a run with a greater number, in order."""
-        return self._readers.rows(_schema.EVENTS, (run_id, after, _up_to(limit)), _schema.event_of)
+        return self._readers.records(_schema.EVENTS, (run_id, after, _up_to(limit)), _schema.event_of)
 
     def last_event(self, run_id: str) -> EventRecord | None:
         """Return the newest event of a run, or None."""
-        rows = self._readers.rows(_schema.LAST_EVENT, (run_id,), _schema.event_of)
+        rows = self._readers.records(_schema.LAST_EVENT, (run_id,), _schema.event_of)
         return rows[0] if rows else None
 
     def sessions(self, workflow: str, limit: int | None = None) -> Sequence[str]:
         """List the sessions of a workflow."""
-        return self._readers.rows(_schema.SESSIONS, (workflow, _up_to(limit)), _schema.name_of)
+        return self._readers.records(_schema.SESSIONS, (workflow, _up_to(limit)), _schema.name_of)
 
     # Writing
 
@@ -272,7 +272,7 @@ def _check_fence(writing: Writing, fence: Fence | None) -> None:
 
 
 def _check_revisions(writing: Writing, transaction: Transaction) -> None:
-    changed = {}
+    changed: dict[str, StateRow] = {}
     for write in transaction.state:
         if write.expected is ANY_REVISION:
             continue

@@ -16,6 +16,10 @@ What its defaults would do here, and what stands against it:
 It relies on names of diskcache with an underscore, which is why `pyproject.toml` holds its version below 5.7.
 """
 
+# diskcache has no types, and what pyright guesses for it is narrower than what it says.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 import os
@@ -30,7 +34,7 @@ from agentflow.stores._errors import damaged
 from agentflow.stores._schema import from_text, to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 __all__ = ["Cache", "SafeDisk", "connect"]
@@ -174,7 +178,7 @@ class Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         return value
 
     @contextmanager
-    def _transact(self, retry: bool = False, filename: object = None) -> Iterator[tuple[Any, Any]]:  # noqa: ARG002, FBT001, FBT002 - theirs
+    def _transact(self, retry: bool = False, filename: object = None) -> Generator[tuple[Any, Any]]:  # noqa: ARG002, FBT001, FBT002 - theirs
         # diskcache's own methods come through here, always inside a transaction of ours.
         if not self.in_transaction:
             raise RuntimeError("a store is written inside a transaction of its own only")
@@ -192,6 +196,10 @@ class Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     def execute(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         """Execute one of our own statements."""
         return self._con.execute(statement, values)
+
+    def put(self, key: str, value: bytes) -> None:
+        """Set a value, as part of the open transaction."""
+        self.set(key, value)
 
     def close(self) -> None:
         """Close the connection, and with it an open transaction; the next use opens another."""

@@ -20,7 +20,7 @@ from agentflow.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
 __all__ = ["busy", "damaged", "is_busy", "store_error", "store_errors"]
@@ -41,7 +41,7 @@ def is_busy(error: Exception) -> bool:
 
 
 @contextmanager
-def store_errors(directory: Path) -> Iterator[None]:
+def store_errors(directory: Path) -> Generator[None]:
     """Turn errors of SQLite and of the operating system into typed ones that name the store."""
     try:
         yield

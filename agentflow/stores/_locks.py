@@ -17,10 +17,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, ClassVar, Final
 
-try:
+if sys.platform != "win32":  # there, DiskStore says so when it is opened
     import fcntl
-except ImportError:  # pragma: no cover - not POSIX; DiskStore says so when it is opened
-    fcntl = None  # type: ignore[assignment]
 
 from agentflow.exceptions import StoreGone, StoreLocation
 from agentflow.stores._place import Place
@@ -121,9 +119,9 @@ class LockFile:
             return False
 
     def _open(self, *, make: bool) -> int:
-        if fcntl is None:  # pragma: no cover - not POSIX
+        if sys.platform == "win32":  # pragma: no cover
             raise StoreLocation(
-                f"a store on disk needs POSIX file locks, which {sys.platform} does not have: use memory: instead",
+                "a store on disk needs POSIX file locks, which Windows does not have: use memory: instead, or WSL",
                 path=str(self._place.directory),
             )
         if make:

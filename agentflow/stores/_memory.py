@@ -105,7 +105,7 @@ class MemoryStore:
             raise lost_run(fence.run_id)
 
     def _check_revisions(self, writes: Sequence[StateWrite]) -> None:
-        changed = {}
+        changed: dict[str, StateRow] = {}
         for write in writes:
             row = self.state_row(write.workflow, write.session_id, write.key)
             if write.expected is not ANY_REVISION and write.expected != row.revision:

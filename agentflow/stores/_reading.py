@@ -41,46 +41,48 @@ class Readers:
         self._patience = patience
         self._idle: deque[tuple[FileId, sqlite3.Connection]] = deque()
 
-    def rows(self, statement: str, values: Sequence[Any], decode: Callable[[Sequence[Any]], T]) -> list[T]:
+    def records(self, statement: str, values: Sequence[Any], decode: Callable[[Sequence[Any]], T]) -> list[T]:
         """Return the decoded rows of a query; none if there is no store yet.
 
         Raises:
-            StoreError: If the store is damaged, gone, or in use for longer than `patience`.
+            StoreError: As `rows`, or if a row is none that agentflow wrote.
         """
-        values = bound(values)
-        try:
-            with GATE:
-                rows = self._fetch_patiently(statement, values)
-        except (sqlite3.Error, OSError) as error:
-            raise store_error(error, self._place.directory) from error
+        rows = self.rows(statement, bound(values))
         try:
             return [decode(row) for row in rows]
         except (ValueError, TypeError, KeyError) as error:
             raise damaged(str(self._place.directory), error) from error
+
+    def rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+        """Return the rows of a query as they are; strings among the values must be `bound` already.
+
+        Raises:
+            StoreError: If the store is damaged, gone, or in use for longer than `patience`.
+        """
+        try:
+            with GATE:
+                try:
+                    return self._fetch(statement, values)  # as nearly always: a reader waits for no writer
+                except (sqlite3.Error, StoreBusy) as error:
+                    if not is_busy(error):
+                        raise
+                return wait_while_busy(lambda: self._fetch(statement, values), time.monotonic() + self._patience)
+        except (sqlite3.Error, OSError) as error:
+            raise store_error(error, self._place.directory) from error
 
     def close(self) -> None:
         """Close the connections that nobody uses now."""
         while self._idle:
             self._idle.pop()[1].close()
 
-    def _fetch_patiently(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
-        try:
-            return self._fetch(statement, values)  # as nearly always: readers wait for no writer
-        except (sqlite3.Error, StoreBusy) as error:
-            if not is_busy(error):
-                raise
-        return wait_while_busy(lambda: self._fetch(statement, values), time.monotonic() + self._patience)
-
     def _fetch(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         file = self._place.now()
         if file is None:
             return []
-        con = self._idle_connection(file)
-        if con is None:
-            try:
-                con = self._open("ro")
-            except sqlite3.OperationalError as error:
-                return self._fetch_still(statement, values, error)
+        try:
+            con = self._connection(file)
+        except sqlite3.OperationalError as error:
+            return self._fetch_still(statement, values, error)
         if con is None:
             return []
         try:
@@ -88,22 +90,19 @@ class Readers:
         except BaseException:
             con.close()
             raise
-        self._keep(file, con)
+        if len(self._idle) < _KEPT:
+            self._idle.append((file, con))
+        else:
+            con.close()
         return rows
 
-    def _idle_connection(self, file: FileId) -> sqlite3.Connection | None:
+    def _connection(self, file: FileId) -> sqlite3.Connection | None:
         while self._idle:
             opened, con = self._idle.pop()
             if opened == file:
                 return con
             con.close()
-        return None
-
-    def _keep(self, file: FileId, con: sqlite3.Connection) -> None:
-        if len(self._idle) < _KEPT:
-            self._idle.append((file, con))
-        else:
-            con.close()
+        return self._open("ro")
 
     def _open(self, mode: str) -> sqlite3.Connection | None:
         """Open a connection, or return None if the file is empty as yet."""

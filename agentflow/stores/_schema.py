@@ -201,7 +201,7 @@ def entries_query(which: EntryFilter) -> Query:
 def _where(wanted: dict[str, Any]) -> Query:
     # Only what is asked for, so that the indexes serve: `? IS NULL OR x = ?` reads every row.
     asked = {condition: value for condition, value in wanted.items() if value is not None}
-    return (" WHERE " + " AND ".join(asked) if asked else ""), bound(list(asked.values()))
+    return (" WHERE " + " AND ".join(asked) if asked else ""), tuple(asked.values())
 
 
 def run_row(run: RunRecord) -> tuple[Any, ...]:
@@ -212,8 +212,9 @@ def run_row(run: RunRecord) -> tuple[Any, ...]:
 
 def run_of(row: Sequence[Any]) -> RunRecord:
     """Return the run of a row."""
-    values = dict(zip(_RUN_COLUMNS.split(", "), _strings(row), strict=True))
-    return RunRecord(**{**values, "status": RunStatus(values["status"])})
+    values: dict[str, Any] = dict(zip(_RUN_COLUMNS.split(", "), _strings(row), strict=True))
+    values["status"] = RunStatus(values["status"])
+    return RunRecord(**values)
 
 
 def runs_query(which: RunFilter, limit: int | None) -> Query:

@@ -118,7 +118,7 @@ class Writing:
     def put(self, key: str, value: bytes) -> None:
         """Set a value in diskcache's table."""
         assert self._cache is not None
-        self._cache.set(key, value)
+        self._cache.put(key, value)
 
     def attempt(self, work: Callable[[Writing], None], *, alone: bool) -> Exception | None:
         """Do a piece of work and return its error, which takes back this piece and no other.

@@ -68,7 +68,7 @@ class Pair(typing.NamedTuple):
     b: str
 
 
-class Text(str):
+class Text(str):  # noqa: SLOT000 - as users write it
     pass
 
 
@@ -121,7 +121,7 @@ SAMPLES = {
     "ellipsis": ...,
     "date": dt.date(2024, 2, 29),
     "datetime": dt.datetime(2024, 2, 29, 12, 30, 1, 5, fold=1),
-    "datetime utc": dt.datetime(2024, 2, 29, tzinfo=dt.timezone.utc),
+    "datetime utc": dt.datetime(2024, 2, 29, tzinfo=dt.UTC),
     "datetime zone": dt.datetime(2024, 2, 29, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
     "time": dt.time(12, 30, tzinfo=dt.timezone(dt.timedelta(hours=1), "CET")),
     "timedelta": dt.timedelta(days=-1, microseconds=1),
@@ -205,7 +205,7 @@ def numpy_samples():
         "record array": np.array([(1, 2.0)], dtype=[("a", "<u2"), ("b", "<f4")]),
         "object array": np.array([1, "a", None], object),
         "date array": np.array(["2024-02-29"], "M8[D]"),
-        "long double": np.longdouble("0.1"),
+        "long double": np.longdouble(0.5),
         "numpy scalar": np.float32(0.5),
         "dtype": np.dtype("<i8"),
     }

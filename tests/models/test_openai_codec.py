@@ -171,6 +171,13 @@ def test_settings_are_named_as_the_provider_names_them():
     assert call.timeout == 3.5
 
 
+def test_extra_wins_over_everything():
+    """Also over what the request itself says."""
+    body = sent(tools=(LOOKUP,), settings=ModelSettings(extra={"model": "other", "tools": [], "messages": []}))
+
+    assert body == {"model": "other", "tools": [], "messages": []}
+
+
 @pytest.mark.parametrize(
     ("base_url", "name"),
     [
@@ -385,6 +392,13 @@ def test_an_error_in_place_of_an_answer(error, kind, status):
 def test_the_sentence_of_an_error_is_found(body, text):
     """Servers put it in different places; the key is never part of it."""
     assert CODEC.error_text(json.dumps(body).encode()) == text
+
+
+def test_an_error_of_lists_in_lists_is_text():
+    """However deep: what a server sends is no reason for an error of another kind."""
+    body = b"[" * 100_000 + b"]" * 100_000
+
+    assert CODEC.error_text(body) == body.decode()
 
 
 # ---- what comes back, streamed -------------------------------------------------------------------

@@ -199,6 +199,7 @@ def test_a_transport_of_the_users_own_is_used(ask, library):
     assert [ask(model), ask(model)] == ["Mock", "Mock"]
     assert [request.url.host for request in seen] == ["api.openai.com"] * 2
     assert isinstance(seen[0], library.Request)
+    assert repr(seen[0].url) == "URL('https://api.openai.com/v1/chat/completions')"
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2])
@@ -337,21 +338,31 @@ def test_one_model_in_many_threads(server):
 
 
 def test_a_retry_does_not_block_the_loop(server):
-    """While one request waits for its next attempt, another is answered."""
-    released = threading.Event()
-    server.will(
-        answer({}, 503, {"retry-after-ms": "50"}), lambda handler: (released.wait(10), answer(completion())(handler))
-    )
+    """While one request waits for its next attempt, another is answered; cancelling ends the wait."""
+    server.will(answer({}, 503, {"retry-after": "60"}), answer(completion()))
     model = OpenAIModel("m", base_url=server.url)
 
     async def both():
         waiting = asyncio.create_task(model.arequest(HELLO))
-        while len(server.seen) < 2:
+        while not server.seen:
             await asyncio.sleep(0.001)
-        released.set()
-        return (await waiting).text
+        text = (await model.arequest(HELLO)).text
+        assert not waiting.done()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return text
 
     assert asyncio.run(both()) == "Hello!"
+    assert len(server.seen) == 2
+
+
+def test_the_threads_of_blocking_requests_wait_as_long_as_asked(server):
+    """The default sleep is a real one: the second attempt is made, after the wait."""
+    server.will(answer({}, 503, {"retry-after-ms": "1"}), answer(completion()))
+
+    assert OpenAIModel("m", base_url=server.url).request(HELLO).text == "Hello!"
+    assert len(server.seen) == 2
 
 
 def test_a_cancelled_request_gives_its_connection_back(server):

@@ -15,7 +15,7 @@ import pytest
 from agentflow.models._pool import Pool
 from agentflow.models.openai import OpenAIModel
 
-from ._chat import HELLO, answer, completion
+from ._chat import HELLO, answer, completion, stream, stream_of
 
 
 class Client:
@@ -139,6 +139,28 @@ def test_clients_of_closed_loops_are_forgotten(pool):
     assert len(pool._kept) == 1
 
 
+def test_a_loop_that_was_closed_by_hand_is_forgotten_too(pool):
+    """Its client was not closed, and cannot be any more."""
+    loop = asyncio.new_event_loop()
+    client = loop.run_until_complete(pool.async_client())
+    loop.close()
+
+    asyncio.run(pool.async_client())
+
+    assert not client.is_closed
+    assert loop not in pool._kept
+
+
+def test_a_child_begins_anew(pool):
+    """It neither uses nor closes what its parent has."""
+    client = pool.client()
+
+    pool._abandon()
+
+    assert pool.client() is not client
+    assert not client.is_closed
+
+
 def test_blocking_requests_have_one_client(pool):
     """In all threads; closed with the process."""
     client = pool.client()
@@ -173,6 +195,19 @@ def test_no_warning_at_the_end_of_a_process(script):
     assert output == ["Hello!"] * 3
 
 
+def test_the_connections_are_closed_at_the_end_of_a_process(script):
+    """Not left to be collected; functions of `atexit` run in the reverse order of their registration."""
+    output = script(
+        """
+        import atexit, sys
+        atexit.register(lambda: print(sys.modules["agentflow.models._http"]._POOL.client().is_closed))
+        model.request(hello)
+        """
+    )
+
+    assert output == ["True"]
+
+
 def test_no_warning_from_a_loop_that_was_closed_by_hand(script):
     """Without `shutdown_asyncgens` the connections can only be collected, which happens before the next loop's."""
     output = script(
@@ -189,8 +224,6 @@ def test_no_warning_from_a_loop_that_was_closed_by_hand(script):
 
 def test_a_stream_that_is_dropped_leaves_no_warning(script, server):
     """Neither with its loop nor without."""
-    from ._chat import stream, stream_of
-
     server.always = stream(stream_of("a", "b"))
 
     output = script(

@@ -128,7 +128,7 @@ def test_a_key_that_cannot_be_sent_is_not_quoted(caplog, ask):
 def test_a_header_that_cannot_be_sent_is_not_quoted(server):
     """Nor is one that a user's own client adds."""
     with httpx.Client(headers={"x-mine": f"{KEY}\nx"}, trust_env=False) as client:
-        model = OpenAIModel("m", base_url=server.url, http_client=client, max_retries=0)
+        model = OpenAIModel("m", base_url=server.url, http_client=client)
         with pytest.raises(ModelError, match=r"\(LocalProtocolError\)") as raised:
             model.request(HELLO)
 

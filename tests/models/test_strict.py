@@ -169,6 +169,7 @@ def test_free_form_has_no_strict_form(kind):
         {},
         {"$ref": "other.json"},
         {"allOf": [{"type": "integer"}, {"minimum": 1}]},
+        {"allOf": [{"type": "integer"}, {"type": "number"}]},
         {"anyOf": [{"type": "integer"}], "oneOf": [{"type": "string"}]},
         {"type": "array"},
         {"type": "array", "items": {}},

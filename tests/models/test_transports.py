@@ -119,6 +119,16 @@ def test_a_server_that_is_not_there_is_an_error(drive, server):
     assert len(drive.waits) == 2
 
 
+def test_a_request_that_cannot_be_sent_is_not_tried_again(drive):
+    """A host name that HTTP does not allow will not become one."""
+    codec = ChatCompletions("openai:m", "m", "http://-é/v1")
+
+    with pytest.raises(ModelHTTPError, match=r"\(InvalidURL\)"):
+        drive.ask(codec)
+
+    assert drive.waits == []
+
+
 def test_a_silent_server_is_a_timeout(drive, server, codec):
     """`settings.timeout` bounds the silence."""
     server.will(server.hold)
@@ -178,14 +188,17 @@ def test_a_stream_arrives_piece_by_piece(drive, server, codec):
     assert server.seen[0].body["stream_options"] == {"include_usage": True}
 
 
-def test_an_answer_ends_at_done(drive, server, codec):
-    """A server that keeps the connection open after it does not keep us waiting."""
-    server.will(stream([*stream_of("Hi"), lambda: server.released.wait(10)]))
+def test_an_answer_ends_at_done(drive, server, codec, eventually):
+    """A server that keeps the connection open after it does not keep us waiting: it waits for us here."""
+    left, in_time = threading.Event(), []
+    server.will(stream([*stream_of("Hi"), lambda: in_time.append(left.wait(5))]))
 
     heard = drive.listen(codec)
+    left.set()
 
     assert heard.response.text == "Hi"
-    assert not server.released.is_set()
+    eventually(lambda: in_time)
+    assert in_time == [True]
 
 
 def test_a_stream_has_its_usage(drive, server, codec):
