@@ -32,7 +32,7 @@ OwnDecorator: TypeAlias = Callable[[ast.expr], bool]
 _NOISE: Final = frozenset({"ctx", "type_comment", "type_ignores", "kind"})
 _ANNOTATIONS: Final = frozenset({"annotation", "returns"})
 _HAS_DOCSTRING: Final = 0x4000000
-"""The flag of a code object whose first constant is its docstring; since 3.13, before that it always is."""
+"""The flag of a code object whose first constant is its docstring; since 3.14, before that it always is."""
 
 
 def normal_form(tree: ast.AST, own: OwnDecorator) -> bytes:
@@ -181,7 +181,7 @@ def _constants(code: CodeType) -> tuple[object, ...]:
     """Return the constants of a code object without its docstring."""
     constants: tuple[object, ...] = code.co_consts
     documented = code.co_flags & inspect.CO_OPTIMIZED and not code.co_name.startswith("<")
-    if sys.version_info >= (3, 13):
+    if sys.version_info >= (3, 14):
         documented = documented and code.co_flags & _HAS_DOCSTRING
     if documented and constants and isinstance(constants[0], str):
         return (None, *constants[1:])

@@ -18,7 +18,7 @@ __all__ = ["Graph"]
 import ast
 import sys
 from collections import Counter, deque
-from functools import partial
+from functools import cached_property, partial
 from inspect import getattr_static
 from types import CellType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -180,7 +180,7 @@ class Graph:
             module: Where it is.
             content: Gives its bytes when its turn has come.
         """
-        key = thing if isinstance(thing, _At) else id(thing)
+        key = thing if type(thing) is _At else id(thing)
         label = self._labels.get(key)
         if label is None:
             self._numbers[name] += 1
@@ -286,9 +286,9 @@ class Graph:
             self.watch.cell(cell, value)
         if value is NOTHING:
             return None
-        if isinstance(value, ModuleType):
+        if issubclass(type(value), ModuleType):
             return self._along(scope.module, name, value, reference.path)
-        if isinstance(value, FunctionType | type):
+        if issubclass(type(value), FunctionType | type):
             return self._values.form(value)
         place = STATE if state else CAPTURED
         key = _At(id(cell), name)
@@ -307,12 +307,12 @@ class Graph:
 
     def _along(self, module: Module, name: str, value: object, path: tuple[str, ...]) -> bytes | None:
         """Go along attributes as long as they lead through the user's modules."""
-        if not isinstance(value, ModuleType):
+        if not issubclass(type(value), ModuleType):
             return self._bound(module, name, value)
         inner = self._module(vars(value))
         if path and self._is_user(inner):
             return self._global(inner, path[0], path[1:])
-        return self.module(value)
+        return self.module(cast("ModuleType", value))
 
     def _bound(self, module: Module, name: str, value: object) -> bytes | None:
         """Encode the value of a global, at the place where it was made."""
@@ -323,7 +323,7 @@ class Graph:
         if module.is_state(name):
             return None
         place = _origin(module, name)
-        if isinstance(value, FunctionType | type):
+        if issubclass(type(value), FunctionType | type):
             return self._values.form(value, place)
         key = _At(id(module.variables), name)
         return self._piece(key, name, module, lambda _: self._values.form(value, place))
@@ -391,7 +391,7 @@ def _default_place(name: str, code: Code) -> Place:
 
 def _is_code(thing: object) -> bool:
     """Say whether an object is code that may be the user's."""
-    return isinstance(thing, FunctionType | MethodType | partial | type)
+    return issubclass(type(thing), FunctionType | MethodType | partial | type)
 
 
 def _class_cells(cls: type) -> dict[str, CellType]:
@@ -404,8 +404,11 @@ def _class_cells(cls: type) -> dict[str, CellType]:
     return found
 
 
-def _parts(member: object) -> list[object]:
+def _parts(member: Any) -> list[object]:
     """Return the functions in a property or a class method; any other member is itself."""
-    if isinstance(member, property):
+    kind: type[Any] = type(member)
+    if issubclass(kind, property):
         return [part for part in (member.fget, member.fset, member.fdel) if part is not None]
-    return [getattr(member, "__func__", getattr(member, "func", member))]
+    if issubclass(kind, staticmethod | classmethod):
+        return [member.__func__]
+    return [member.func] if issubclass(kind, cached_property) else [member]

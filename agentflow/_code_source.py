@@ -61,7 +61,8 @@ class Source:
     """One parsed text.
 
     Attributes:
-        tree: Itself.
+        text: Itself.
+        tree: Its tree.
         functions: Functions and lambdas by plain qualified name, in the order of the text.
         classes: Classes likewise.
         statements: The statements that bind or change a global, by its name.
@@ -71,6 +72,7 @@ class Source:
         memo: What others made of the trees of this source, so that it is made once.
     """
 
+    text: str
     tree: ast.Module
     functions: Mapping[str, list[Definition]]
     classes: Mapping[str, list[Definition]]
@@ -115,9 +117,11 @@ class Source:
     def _codes(self, flags: int) -> Iterable[CodeType]:
         """Compile this text; a cell of a notebook may await at its top."""
         flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        # The tree only where it says more than the text: its compiler gives up on deep expressions much earlier.
+        moved = any(it.line >= _FAR_BELOW for found in self.functions.values() for it in found)
         try:
-            return _inside(compile(self.tree, "<agentflow>", "exec", flags, dont_inherit=True))
-        except SyntaxError:  # parsing alone lets a `return` outside a function pass
+            return _inside(compile(self.tree if moved else self.text, "<agentflow>", "exec", flags, dont_inherit=True))
+        except (SyntaxError, RecursionError):  # parsing alone lets a `return` outside a function pass
             return ()
 
 
@@ -142,10 +146,11 @@ def read_source(text: str) -> Source | None:
     """Parse a text; None if it is no Python (or no text is there)."""
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last for more brackets than the parser holds
         return None
     functions, classes = _definitions(tree)
-    return _with_statements(tree, functions, classes)
+    statements, imports = _statements(tree)
+    return Source(text, tree, functions, classes, statements, imports, imports.pop("*", []), rebound_globals(tree))
 
 
 def _definitions(tree: ast.Module) -> tuple[dict[str, list[Definition]], dict[str, list[Definition]]]:
@@ -207,17 +212,15 @@ def _moved(found: Definition, line: int) -> Definition:
     return Definition(found.node, line)
 
 
-def _with_statements(
-    tree: ast.Module, functions: dict[str, list[Definition]], classes: dict[str, list[Definition]]
-) -> Source:
-    """Find which statements of a module's own level make which of its globals."""
+def _statements(tree: ast.Module) -> tuple[dict[str, list[Statement]], dict[str, list[Reference]]]:
+    """Find which statements of a module's own level make which of its globals, and what an import makes them."""
     statements: dict[str, list[Statement]] = defaultdict(list)
     imports: dict[str, list[Reference]] = defaultdict(list)
     for above, own in _flat(tree.body, ()):
         for name, targets in _made(own).items():
             statements[name].append(above + own)
             imports[name] += targets
-    return Source(tree, functions, classes, statements, imports, imports.pop("*", []), rebound_globals(tree))
+    return statements, imports
 
 
 def _flat(block: Iterable[ast.AST], above: Statement) -> Iterator[tuple[Statement, Statement]]:

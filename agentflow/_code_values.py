@@ -1,6 +1,7 @@
 """How a value that code names counts: by value, by its code, by its source, or by its type only.
 
-It knows kinds of values. It does not know names, modules or pieces: it asks a `Follower` for those.
+It knows kinds of values, by their real type: an object may say anything about its class. It does not
+know names, modules or pieces: it asks a `Follower` for those.
 
 The rules, in the order they are tried:
 
@@ -37,7 +38,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast, get_arg
 
 from attrs import frozen
 
-from agentflow._canonical import LEAVES, MAX_DEPTH, is_enum, node, scalar
+from agentflow._canonical import LEAVES, is_enum, node, scalar
 from agentflow._user_code import package_of
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ _BUILT_IN: Final = (
     WrapperDescriptorType,
 )
 _CONTAINERS: Final = (list, dict, set, bytearray)
+_MAX_DEPTH: Final = 50
+"""Captured values that are nested deeper are not told apart; each level takes six frames of Python's stack."""
 _GETTERS: Final = frozenset({"operator:itemgetter", "operator:attrgetter", "operator:methodcaller", "string:Template"})
 """Values of the standard library that compare by identity although they never change."""
 _TEMPLATES: Final = frozenset({"jinja2", "mako"})
@@ -151,21 +154,23 @@ class Values:
 
     def _code(self, value: Any, place: _Place) -> bytes | None:
         """Follow what is code."""
-        if isinstance(value, FunctionType):
+        cls = _type(value)
+        if cls is FunctionType:
             return self._follow.function(value)
-        if isinstance(value, type):
+        if issubclass(cls, type):
             return self._follow.class_(value, place)
-        if isinstance(value, ModuleType):
+        if issubclass(cls, ModuleType):
             return self._follow.module(value)
         return self._around_code(value, place)
 
     def _around_code(self, value: Any, place: _Place) -> bytes | None:
         """Follow what holds code."""
-        if isinstance(value, MethodType):
+        cls = _type(value)
+        if cls is MethodType:
             return node(b"method", self.form(value.__func__), self.form(value.__self__, place))
-        if issubclass(_type(value), partial):
+        if issubclass(cls, partial):
             return self._nested(value, lambda: self._partial(value))
-        if isinstance(value, _BUILT_IN):
+        if cls in _BUILT_IN:
             return self._built_in(value, place)
         return self._wrapper(value, place)
 
@@ -178,7 +183,7 @@ class Values:
         module = str(getattr(value, "__module__", None) or "")
         name = node(b"builtin", f"{package_of(module)}:{value.__qualname__}".encode())
         owner: object = getattr(value, "__self__", None)
-        if owner is None or isinstance(owner, ModuleType):
+        if owner is None or type(owner) is ModuleType:
             return name
         return node(b"method", name, self.form(owner, place))
 
@@ -193,9 +198,8 @@ class Values:
     def _object(self, value: Any, place: _Place) -> bytes:
         """Encode any other object: by source, by content or by type."""
         cls = _type(value)
-        generic: object = get_origin(value)
-        if generic is not None and not isinstance(place, Origin):
-            return self._generic(generic, get_args(value))
+        if not isinstance(place, Origin) and self._follow.owner(cls) == "stdlib" and get_origin(value) is not None:
+            return self._generic(get_origin(value), get_args(value))
         kind = b"" if cls in _CONTAINERS else self.form(cls)
         if place is STATE:
             return node(b"object", kind)
@@ -208,7 +212,7 @@ class Values:
 
     def _generic(self, generic: Any, arguments: Iterable[object]) -> bytes:
         """Encode `list[Article]` and the like by their parts."""
-        name = generic if isinstance(generic, type) else str(getattr(generic, "__qualname__", ""))
+        name = generic if issubclass(_type(generic), type) else str(getattr(generic, "__qualname__", ""))
         return node(b"generic", self.form(name), *map(self.form, arguments))
 
     def _has_content(self, cls: type) -> bool:
@@ -235,7 +239,7 @@ class Values:
 
     def _nested(self, value: object, encode: Any) -> bytes:
         """Encode a value with others in it, unless that is already going on further out, or far too deep."""
-        if id(value) in self._inside or len(self._inside) > MAX_DEPTH:
+        if id(value) in self._inside or len(self._inside) >= _MAX_DEPTH:
             return node(b"again")
         self._inside.append(id(value))
         try:
@@ -271,7 +275,8 @@ def _compares_by_value(cls: Any) -> bool:
 
 def _name_of(item: object) -> str:
     """Return a name that does not change between processes."""
-    return item.__qualname__ if isinstance(item, FunctionType | type) else type(item).__qualname__
+    cls = _type(item)
+    return str(cast("Any", item).__qualname__) if cls is FunctionType or issubclass(cls, type) else cls.__qualname__
 
 
 def _is_definition(origin: Origin) -> bool:

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, MutableMapping
     from types import FrameType
+    from typing import TypeAlias
 
-    from structlog.typing import (
-        FilteringBoundLogger as Logger,
-    )  # for the annotations of others, who do not import structlog
+    from structlog.typing import FilteringBoundLogger
+
+    # For the annotations of other modules, which import it for the type checkers only and never structlog itself.
+    Logger: TypeAlias = FilteringBoundLogger
 
 __all__ = ["bind", "enabled", "logger"]
 

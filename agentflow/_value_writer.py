@@ -20,7 +20,7 @@ from agentflow._scalars import SCALARS, url_scalar
 from agentflow._type_layout import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from agentflow._scalars import Scalar
     from agentflow._type_layout import Layout
@@ -199,11 +199,10 @@ class Writer:
         return row
 
 
-def _places(values: Mapping[Any, object]) -> Iterator[tuple[str, object]]:
-    """Yield how a path names each key and value of a mapping."""
-    for key, item in values.items():
-        yield f"<key {shown(key)}>", key
-        yield _item(key), item
+def _places(values: Mapping[Any, object]) -> list[tuple[str, object]]:
+    """Return how a path names each key and value of a mapping."""
+    keys = [(f"<key {shown(key)}>", key) for key in values]
+    return keys + [(_item(key), item) for key, item in values.items()]
 
 
 def _item(key: object) -> str:

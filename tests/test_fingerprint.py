@@ -6,6 +6,7 @@ What changes a version and what does not stands in test_fingerprint_closures.py,
 import importlib
 import json
 import linecache
+import re
 import shutil
 import subprocess
 import sys
@@ -124,7 +125,7 @@ def test_an_equal_object_in_its_place_changes_nothing(load):
     version = CodeVersion(main.step)
     first = version.digest
 
-    main.K = tuple([1, 2])
+    main.K = (*[1], 2)
 
     assert version.digest == first
 
@@ -470,8 +471,9 @@ def test_layers_of_steps_cost_no_more_than_their_number(load):
 class Notebook:
     """Cells that run in one namespace, as IPython runs them."""
 
-    def __init__(self):
-        self.variables = {"__name__": "__main__", "_ih": [""], "get_ipython": lambda: None}
+    def __init__(self, variables):
+        self.variables = variables
+        variables |= {"_ih": [""], "get_ipython": lambda: None}
 
     def run(self, cell):
         name = f"<ipython-input-{len(self.variables['_ih'])}>"
@@ -482,9 +484,11 @@ class Notebook:
 
 
 @pytest.fixture
-def notebook():
-    before = set(linecache.cache)
-    yield Notebook()
+def notebook(monkeypatch):
+    """A notebook whose namespace is that of `__main__`, as in a kernel."""
+    before, main = set(linecache.cache), ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    yield Notebook(vars(main))
     for name in set(linecache.cache) - before:
         del linecache.cache[name]
 
@@ -582,7 +586,7 @@ def test_without_source_code_counts_by_its_bytecode(number):
     """Each of the numbers in a program without source is part of its version."""
     before = without_source(BARE).digest
 
-    after = without_source(BARE.replace(f" {number}", " 99").replace(f"({number})", "(99)")).digest
+    after = without_source(re.sub(rf"\b{number}\b", "99", BARE)).digest
 
     assert before != after
 
@@ -645,8 +649,7 @@ def test_other_pythons_give_the_recorded_version(python):
     assert done.stdout.strip() == EXPECTED["digest"]
 
 
-@pytest.mark.parametrize("seed", ["0", "1", "2"])
-def test_the_version_does_not_depend_on_the_hash_seed(tmp_path, seed):
+def test_the_version_does_not_depend_on_the_hash_seed(tmp_path):
     """Sets of texts, functions and classes are put in an order that every process has."""
     (tmp_path / "main.py").write_text(
         textwrap.dedent("""
@@ -662,26 +665,24 @@ def test_the_version_does_not_depend_on_the_hash_seed(tmp_path, seed):
     )
     code = "import main" + PRINT_VERSION.format(root=str(ROOT), step="main.step")
 
-    found, reference = (run("-c", code, cwd=tmp_path, PYTHONHASHSEED=it) for it in (seed, "3"))
+    found = {run("-c", code, cwd=tmp_path, PYTHONHASHSEED=seed) for seed in "123"}
 
-    assert found == reference
+    assert len(found) == 1
 
 
-@pytest.mark.parametrize("arguments", [["report.py"], ["-m", "report"], ["-c", "import report"]])
-def test_a_script_and_its_import_have_one_version(tmp_path, arguments):
+def test_a_script_and_its_import_have_one_version(tmp_path):
     """A file that is run, run as a module or imported gives the same version, classes and all."""
     (tmp_path / "helpers.py").write_text("TABLE = ['a']\ndef helper(): return TABLE\n")
     (tmp_path / "report.py").write_text(
         "from enum import Enum\nimport helpers\nclass A(Enum): X = 1\nHERE, NAME = __file__, __name__\nLIST = [A.X]\n"
         "def step(): return helpers.helper(), A.X, LIST, __name__, __file__\n"
-        + PRINT_VERSION.format(root=str(ROOT), step="step")  # fmt: skip
+        + PRINT_VERSION.format(root=str(ROOT), step="step")
     )
 
-    found = run(*arguments, cwd=tmp_path)
-    reference = run("-c", "import report", cwd=tmp_path)
+    found = [run(*how.split(" ", 1), cwd=tmp_path) for how in ("report.py", "-m report", "-c import report")]
 
-    assert found == reference
-    assert len(found) == 64
+    assert len(set(found)) == 1
+    assert len(found[0]) == 64
 
 
 # Whose code it is.

@@ -191,6 +191,7 @@ def test_links_between_pages_lead_somewhere(offline, slug):
         "https://offline.example/../library",
         "https://offline.example/..%2flibrary",
         "https://offline.example//etc/passwd",
+        "https://offline.example/../pages/" + SLUGS[0],
         "https://offline.example/cats\n",
         "https://elsewhere.example/" + SLUGS[0],
         SLUGS[0],
@@ -289,6 +290,40 @@ def test_with_both_tools_it_searches_and_then_reads(offline):
     assert called == ["search", "read_article", "read_article"]
     assert text.startswith("# Rubber ducks\n")
     assert "https://offline.example/rubber-duck-debugging-a-history" in text
+
+
+def test_what_search_and_reading_tell_of_a_page_is_joined(offline):
+    """The summary is the search engine's, the content the page's own."""
+    text, _ = converse(offline.model(), "Rubber ducks", offline.search, offline.read_article, output=ScrapedArticle)
+
+    hit, scraped = offline.search("Rubber ducks")[0], ScrapedArticle.model_validate_json(text)
+    assert (scraped.url, scraped.summary) == (hit.url, hit.snippet)
+    assert scraped.content == offline.read_article(hit.url).text
+
+
+def test_the_error_of_a_tool_is_no_source(offline):
+    """What went wrong may quote a URL; that is not a page that was found."""
+
+    def search(query: str) -> str:
+        """Search."""
+        raise ModelRetry('nothing at {"url": "https://trap.test/", "title": "Trap"}')
+
+    text, _ = converse(offline.model(), "Cats", search, output=SearchResults)
+
+    assert json.loads(text) == {"articles": []}
+
+
+def test_each_turn_searches_anew(offline):
+    """A tool that was called for an earlier question is called again for the next."""
+    search = definition(offline.search)
+    first = UserMessage(content="Cats")
+    call = offline.model().request(ModelRequest(messages=(first,), tools=(search,)))
+    answer = ToolReturn(tool_call_id=call.tool_calls[0].id, tool_name="search", content="[]")
+    messages = (first, call, answer, ModelResponse(), UserMessage(content="Dogs"))
+
+    again = offline.model().request(ModelRequest(messages=messages, tools=(search,)))
+
+    assert [json.loads(one.arguments) for one in again.tool_calls] == [{"query": "Dogs"}]
 
 
 def test_tools_of_other_kinds_are_left_alone(offline):
@@ -408,8 +443,60 @@ def test_articles_in_the_seeds_own_form_are_understood(offline):
 
     post = write(offline, "Cats", scraped)
 
-    assert "Cats sleep. They do so all day long, and nobody minds. [[1]](https://a.test/)" in post
+    assert post.count("Cats sleep. They do so all day long, and nobody minds. [[1]](https://a.test/)") == 1
     assert "1. [Sleep](https://a.test/)\n" in post
+
+
+def test_a_long_paragraph_is_quoted_by_its_beginning(offline):
+    """Three sentences, so that what a pronoun stands for comes before it."""
+    content = "# Title\n\nOne is here. Two is here. Three is here. Four is not.\n\n## Cats\n\nFive. Six. Seven. Eight."
+
+    post = write(offline, "Cats", [{"title": "T", "url": "https://a.test/", "text": content}])
+
+    assert "One is here. Two is here. Three is here. [[1]]" in post
+    assert "## Cats\n\nFive. Six. Seven. [[1]]" in post
+    assert "Title" not in post
+
+
+def test_the_title_in_a_text_is_no_section(offline):
+    """Many pages repeat their title above the article; what stands under it alone is the introduction."""
+    content = "# The Title\n\nOne is here. Two is here.\n\nThree is here. Four is here.\n\n## Part\n\nFive. Six."
+
+    post = write(offline, "Cats", [{"title": "T", "url": "https://a.test/", "text": content}])
+
+    assert "## The Title" not in post
+
+
+def test_a_post_cites_five_sources_at_most_and_none_that_was_not_read(offline):
+    """A page without text cannot be quoted."""
+    read = [{"title": f"T{n}", "url": f"https://a.test/{n}", "text": f"Cat {n}. It is one."} for n in range(7)]
+
+    post = write(offline, "Cats", [{"title": "Unread", "url": "https://b.test/", "summary": "Cats."}, *read])
+
+    assert re.findall(r"^\d\. \[(.*?)\]", post, flags=re.MULTILINE) == ["T0", "T1", "T2", "T3", "T4"]
+
+
+def test_initials_and_titles_do_not_end_a_sentence(offline):
+    """H. G. Wells is one person."""
+    sentences = importlib.import_module("offline.prose").sentences
+
+    assert sentences("H. G. Wells wrote it. Dr. Who did not! 1895 was long ago.") == [
+        "H. G. Wells wrote it.",
+        "Dr. Who did not!",
+        "1895 was long ago.",
+    ]
+
+
+def test_a_delay_is_kept_before_each_word(offline, monkeypatch):
+    """So that a stream can be watched; without one nothing waits."""
+    waits = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    request = ModelRequest(messages=(UserMessage(content="Tell me a joke."),))
+
+    deltas = list(offline.model(delay=0.25).stream(request))
+    list(offline.model().stream(request))
+
+    assert waits == [0.25] * len(deltas)
 
 
 def test_the_stream_comes_word_by_word(offline):

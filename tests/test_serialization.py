@@ -18,6 +18,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Ty
 import attrs
 import pytest
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     AliasPath,
     BaseModel,
@@ -73,6 +74,10 @@ class Animal(BaseModel):
 
 class Dog(Animal):
     tricks: list[str] = []
+
+
+class Mood(enum.Enum):
+    GOOD = 1
 
 
 class Sealed(BaseModel):
@@ -147,9 +152,6 @@ def test_register_annotation_registers_what_it_reaches():
     class Outer:
         inner: Inner  # a local name, which nothing can resolve
 
-    class Mood(enum.Enum):
-        GOOD = 1
-
     class Unstorable:
         pass
 
@@ -210,6 +212,16 @@ def test_a_local_class_is_known_when_it_is_declared():
     local = local_class()
 
     assert copy_of(local(1), local) == local(1)
+
+
+def test_an_annotation_is_searched_everywhere():
+    """Arguments of aliases, bounds of type variables, new types, literals and parameters of callables count."""
+    bound = TypeVar("bound", bound=Leaf)
+
+    for annotation in (Callable[[Leaf], None], bound, Alias, dict[str, tuple[Leaf, ...]], Annotated[Leaf | None, Mood]):
+        assert Leaf in reachable(annotation)
+        assert Mood not in reachable(annotation)
+    assert Mood in reachable(Literal[Mood.GOOD])
 
 
 def test_a_local_subclass_that_is_defined_again_replaces_the_older_one():
@@ -487,6 +499,22 @@ def test_a_type_that_cannot_be_checked_is_stale():
         )
 
 
+def test_a_type_that_makes_something_else_of_the_old_value():
+    """A value that its type turns into what cannot even be stored is stale."""
+    odd = Annotated[str, AfterValidator(lambda title: object())]
+
+    with pytest.raises(StaleValue, match="title"):
+        transferred(named("Item", "shop", data_class(title=str))("t"), named("Item", "shop", data_class(title=odd)))
+
+
+def test_a_class_without_fields_has_nothing_to_outgrow():
+    """Members of enums are found by name, whatever else the row of their class says."""
+    node = document(Mood.GOOD, Mood)
+    node[1][0][1] = "a digest"
+
+    assert codec_for(Mood).loads(to_json(node)) is Mood.GOOD
+
+
 def test_a_member_of_an_enum_is_gone():
     """A member is found by name, and one that is not there is stale."""
     old, new = (named("Mood", "shop", enum.Enum("Mood", names)) for names in ("GOOD BAD", "BAD FINE"))
@@ -596,6 +624,7 @@ def test_a_model_that_validates_by_name_only_is_given_names():
             model_config = ConfigDict(validate_by_name=True, validate_by_alias=False)
 
             title: str = Field(alias="theTitle")
+            added: int = 1
 
         return New
 

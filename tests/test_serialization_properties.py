@@ -84,15 +84,21 @@ scalars = st.one_of(
     st.ip_addresses(),
     st.sampled_from([Colour.RED, Colour.BLUE, Rights.READ, Rights(3), Rights(0), range(3), PurePosixPath("a/../b")]),
 )
+
+
+def made(make: Any, *parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Instances made of parts; `st.builds` describes itself in tens of kilobytes when it is nested."""
+    return st.tuples(*parts).map(lambda drawn: make(*drawn))
+
+
 # Signalling NaNs refuse to be hashed.
 hashables = st.recursive(
     scalars.filter(lambda value: not (isinstance(value, Decimal) and value.is_snan())),
     lambda inner: st.one_of(
         st.tuples(inner, inner),
         st.frozensets(inner, max_size=3),
-        st.builds(Data, inner, inner),
-        st.builds(Attrs, inner),
-        st.builds(Tuple, inner, inner),
+        inner.map(Attrs),
+        *(made(cls, inner, inner) for cls in (Data, Tuple)),
     ),
     max_leaves=4,
 )
@@ -112,10 +118,9 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         texts.map(OrderedDict),
         texts.map(lambda items: defaultdict(list, items)),
         st.lists(hashables, max_size=4).map(Counter),
-        st.builds(Data, inner, inner),
-        st.builds(Tuple, inner, inner),
-        st.builds(lambda name, more: Model(name=name, **{f"x{key}": item for key, item in more.items()}), inner, texts),
-        st.builds(lambda name, more: SubModel(name=name, more=more), inner, inner),
+        *(made(cls, inner, inner) for cls in (Data, Tuple)),
+        made(lambda name, more: Model(name=name, **{f"x{key}": item for key, item in more.items()}), inner, texts),
+        made(lambda name, more: SubModel(name=name, more=more), inner, inner),
     )
 
 

@@ -202,6 +202,10 @@ class Place(NamedTuple):
     lon: float = 0.0
 
 
+class Remarked(Place):
+    """A named tuple that can hold attributes too, as it has no `__slots__`."""
+
+
 Old = namedtuple("Old", ["a", "b"])  # noqa: PYI024
 
 
@@ -377,6 +381,7 @@ EXACT: dict[str, tuple[Any, Any]] = {
     "int, float and bytes subclasses": ([Count(2**70), Celsius("nan"), Token(b"x")], tuple[Count, Celsius, Token]),
     # Named tuples, dataclasses, attrs.
     "NamedTuple": ([Place(1.0), Place(1.0, 2.0)], list[Place]),
+    "subclass of a named tuple": (Remarked(1.0), Remarked),
     "namedtuple": (Old(1, [2]), Old),
     "dataclass": (Point(1, 2.0), Point),
     "dataclass with a field of another type": (Point("not an int", None), Point),
@@ -506,6 +511,12 @@ def marked() -> Marked:
     return text
 
 
+def remarked() -> Remarked:
+    place = Remarked(1.0)
+    place.remark = "nice"
+    return place
+
+
 def tagged_counter() -> Counter[str]:
     counter = Counter("a")
     counter.note = "mine"
@@ -546,6 +557,7 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "enum that is not declared": (HTTPStatus.OK, Any, "register_type"),
     "list subclass": (Texts(["a"]), Texts, "subclass of a builtin type"),
     "str subclass with attributes": (marked(), Marked, "has attributes"),
+    "named tuple with attributes": (remarked(), Remarked, "has attributes"),
     "Counter with attributes": (tagged_counter(), Any, "has attributes"),
     "model with something else inside": (strange_model(), Article, "no field of its class"),
     "model that was never initialised": (Article.__new__(Article), Article, "never initialised"),
