@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _Namespace: TypeAlias = dict[str, Any]
 
+_Sealed: TypeAlias = "tuple[tuple[tuple[_Namespace, str, object], ...], tuple[tuple[FunctionType, CodeType], ...], tuple[_Absent, ...], bool]"
+
 NOTHING: Final = object()
 """What an empty cell holds, and an undefined name stands for."""
 
@@ -29,11 +31,12 @@ class Versioned(Protocol):
 
 
 class Watch:
-    """The names, cells and versions that one fingerprint saw."""
+    """The names, cells and versions that one fingerprint saw; complete when it is asked for the first time."""
 
-    __slots__ = ("_absent", "_cells", "_codes", "_names", "_versions")
+    __slots__ = ("_absent", "_cells", "_codes", "_names", "_sealed", "_versions")
 
     def __init__(self) -> None:
+        self._sealed: _Sealed | None = None
         self._names: dict[tuple[int, str], tuple[_Namespace, str, object]] = {}
         self._codes: dict[int, tuple[FunctionType, CodeType]] = {}
         self._absent: dict[int, _Absent] = {}
@@ -72,20 +75,27 @@ class Watch:
 
     def holds(self) -> bool:
         """Say whether everything is what it was."""
-        # Every hit of every step comes through here: plain loops are the quickest that pure Python has.
+        # Every hit of every step comes through here: plain loops over tuples are the quickest that pure Python has.
+        names, codes, absent, more = self._sealed or self._seal()
         try:
-            for namespace, name, value in self._names.values():
+            for namespace, name, value in names:
                 if namespace[name] is not value:
                     return False
         except KeyError:
             return False
-        for function, code in self._codes.values():
+        for function, code in codes:
             if function.__code__ is not code:
                 return False
-        for absent in self._absent.values():
-            if len(absent.namespace) != absent.size and not absent.holds():
+        for each in absent:
+            if len(each.namespace) != each.size and not each.holds():
                 return False
-        return not (self._cells or self._versions) or self._rest_holds()
+        return not more or self._rest_holds()
+
+    def _seal(self) -> _Sealed:
+        """Lay out for `holds` what it looks at each time, and whether there is anything else."""
+        more = bool(self._cells or self._versions)
+        self._sealed = tuple(self._names.values()), tuple(self._codes.values()), tuple(self._absent.values()), more
+        return self._sealed
 
     def _rest_holds(self) -> bool:
         """Say whether cells and versions are what they were."""

@@ -8,6 +8,7 @@ Only here does code of the user's classes run while a value is read: validators 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -79,7 +80,7 @@ def _takes(annotation: Any, value: object, same: Same) -> bool:
     """Say whether a type takes a value as it is; a type that cannot be checked does not."""
     try:
         # Inside a tuple the configuration is allowed for every annotation, also for one that is a model.
-        adapter: TypeAdapter[Any] = TypeAdapter(tuple[annotation], config=_ANY_TYPE)
+        adapter: TypeAdapter[Any] = TypeAdapter(GenericAlias(tuple, (annotation,)), config=_ANY_TYPE)
         return same(adapter.validate_python((value,), strict=True)[0], value)
     except Exception:  # noqa: BLE001 - validators in the annotation are the user's and may raise anything
         return False

@@ -157,7 +157,9 @@ class ScalarLayout(Layout):
     def fits(candidate: type) -> bool:
         """Say whether the class is defined in Python, and adds no slots to one of these types."""
         base = ScalarLayout._base_of(candidate)
-        return base not in {None, candidate} and _defined_in_python(candidate, base) and not _slots(candidate)
+        return (
+            base is not None and base is not candidate and _defined_in_python(candidate, base) and not _slots(candidate)
+        )
 
     def take_apart(self, value: Any) -> Parts:
         """Return the value as its plain type."""

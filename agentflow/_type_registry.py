@@ -14,7 +14,7 @@ import threading
 import typing
 from enum import Enum
 from types import GenericAlias, SimpleNamespace, UnionType
-from typing import TYPE_CHECKING, Any, Final, ForwardRef, Literal, TypeGuard, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Final, ForwardRef, Literal, TypeGuard, TypeVar, Union, cast
 
 from pydantic import BaseModel
 
@@ -238,11 +238,10 @@ def _descendants(classes: Iterable[type]) -> Iterable[type]:
 
 def _current(cls: type) -> type:
     """Return the class that stands where `cls` was defined: a cell or a module may have run again since."""
-    place: Any = sys.modules.get(cls.__module__)
-    if getattr(place, "__dict__", {}).get(cls.__name__) is cls:
+    found: Any = sys.modules.get(cls.__module__)
+    if getattr(found, "__dict__", {}).get(cls.__name__) is cls:
         return cls  # by far the most frequent case, and asked for at every value
     for part in cls.__qualname__.split("."):
-        place = getattr(place, "__dict__", {}).get(part)
-    same = is_class(place) and (place.__module__, place.__qualname__) == (cls.__module__, cls.__qualname__)
-    found: type = place if same else cls
-    return found
+        found = getattr(found, "__dict__", {}).get(part)
+    same = is_class(found) and (found.__module__, found.__qualname__) == (cls.__module__, cls.__qualname__)
+    return cast("type", found) if same else cls

@@ -2,6 +2,7 @@
 
 The blocks of one document, or of one docstring, are one program. It is a file of its own beside the working directory,
 with the lines where the document has them, since steps read their own source and tracebacks should name the line.
+What a reader need not see, such as a scripted model, can stand in a comment: `<!-- invisible-code: python`, lines, `-->`.
 """
 
 from __future__ import annotations
@@ -76,9 +77,7 @@ class Program:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Run a text in a fresh directory; the store is in memory and every model answers from its schema."""
-    from agentflow.testing import TestModel, override_models
-
+    """Run a text in a fresh directory with a store in memory; the models that it calls are its own affair."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("AGENTFLOW_STORE", "memory:")
@@ -90,9 +89,8 @@ def run(tmp_path, monkeypatch):
         document = Document(text.text, text.name)
         for region in CodeBlockParser("python", Program(module, text.first_line).run_block)(document):
             document.add(region)
-        with override_models(TestModel()):
-            for example in document.examples():
-                example.evaluate()
+        for example in document.examples():
+            example.evaluate()
 
     return run_text
 
@@ -125,3 +123,11 @@ def test_a_block_that_would_not_run_is_noticed(text):
     """Only one spelling of an example is legal, the one that runs."""
     assert NOT_RUN.search(text)
     assert not NOT_RUN.search("```python\n1 + 1\n```\n```console\n$ python\n```\n")
+
+
+def test_a_block_in_a_comment_belongs_to_the_program(run):
+    """A document can prepare what its readers need not see."""
+    run(Text("prepared.md", "<!-- invisible-code: python\nx = 1\n-->\n\n```python\nassert x == 1\n```\n"))
+
+    with pytest.raises(NameError):
+        run(Text("unprepared.md", "```python\nassert x == 1\n```\n"))

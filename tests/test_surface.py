@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -28,7 +29,6 @@ CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 NAMES = {
     "Agent",
     "AgentResult",
-    "Budget",
     "Context",
     "FileArg",
     "ModelRetry",
@@ -38,20 +38,18 @@ NAMES = {
     "RunStatus",
     "Session",
     "Step",
-    "Team",
     "Workflow",
     "cached_step",
     "configure",
     "current_context",
     "get_run",
     "list_runs",
-    "print_run",
     "register_key",
     "register_type",
     "tool",
     "workflow",
 }
-NAMESPACES = {"events", "exceptions", "executors", "messages", "models", "stores", "testing", "tools", "types"}
+NAMESPACES = {"events", "exceptions", "messages", "models", "stores", "testing", "tools", "types"}
 
 # What a program that never uses it should not pay for.
 LAZY = ["ddgs", "httpx", "httpx2", "numpy", "pandas", "rich", "structlog", "tenacity", "trafilatura"]
@@ -68,7 +66,13 @@ def each_module(sources: list[Path]) -> list[object]:
 
 def in_a_new_interpreter(program: str, cwd: Path) -> dict[str, object]:
     done = subprocess.run(
-        [sys.executable, "-B", "-c", program], cwd=cwd, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-B", "-c", program],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     return json.loads(done.stdout)
 
@@ -79,11 +83,11 @@ def as_ruff_sorts(name: str) -> tuple[int, str]:
     return rank, name
 
 
-def test_the_top_level_is_what_the_design_says():
-    """No name is missing, and none is public by accident."""
+def test_the_top_level_is_what_it_is_meant_to_be():
+    """No name is missing, and none is public by accident: the list above is where a new one is decided."""
     import agentflow
 
-    assert set(agentflow.__all__) - {"__version__"} == NAMES | NAMESPACES
+    assert set(agentflow.__all__) == NAMES | NAMESPACES
     assert {name for name in vars(agentflow) if not name.startswith("_")} == NAMES | NAMESPACES
 
 
@@ -93,13 +97,6 @@ def test_each_name_of_the_top_level_is_there(name):
     import agentflow
 
     assert getattr(agentflow, name) is not None
-
-
-def test_the_version_is_that_of_the_distribution():
-    """`agentflow.__version__` is the version in pyproject.toml."""
-    import agentflow
-
-    assert agentflow.__version__ == CONFIG["project"]["version"]
 
 
 @pytest.mark.parametrize("source", each_module(SOURCES))

@@ -206,6 +206,7 @@ class DiskStore:
         with self._commits.leader:
             self._readers.close()
             self._writer.close()
+            self._writer.place.forget()
         self._locks.close()
 
     def before_fork(self) -> None:

@@ -63,6 +63,10 @@ class Place:
             return None
         return (status.st_dev, status.st_ino) if status.st_size else None
 
+    def forget(self) -> None:
+        """Take whatever is there from now on for the store: nothing of it is open any more."""
+        self._known = None
+
     def _gone(self) -> StoreGone:
         return StoreGone(
             f"the store at {self.directory} was deleted or replaced while it was in use: put it back, "

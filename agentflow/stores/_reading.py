@@ -126,7 +126,7 @@ class Readers:
         so it is read as if it never changed, and the answer counts only if it did not.
         """
         before = self._stillness()
-        if before is None or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+        if before is None or error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise error
         con = self._open("ro&immutable=1")
         if con is None:

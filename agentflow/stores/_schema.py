@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from agentflow.stores._base import Entry, EventRecord, RunRecord, StateRow
@@ -72,6 +73,7 @@ VALUE_ID: Final = "SELECT rowid FROM Cache WHERE key = ? AND raw = 1"
 _ENTRY_COLUMNS: Final = (
     "key, kind, workflow, session_id, scope, step, version, arguments, run_id, created_at, size, tags"
 )
+_ENTRY_TYPES: Final = (str,) * 9 + (float, int, str)
 PUT_ENTRY: Final = f"INSERT OR REPLACE INTO af_entries (id, {_ENTRY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 FORGET: Final = ("DELETE FROM af_entries WHERE id = ?", "DELETE FROM Cache WHERE rowid = ?")
 
@@ -86,6 +88,8 @@ PUT_RUN: Final = f"""INSERT INTO af_runs ({_RUN_COLUMNS}) VALUES (?,?,?,?,?,?,?,
     status = excluded.status, attempt = excluded.attempt, owner = excluded.owner, parent_id = excluded.parent_id,
     started_at = excluded.started_at, finished_at = excluded.finished_at, arguments = excluded.arguments,
     result = excluded.result, error = excluded.error"""
+_OPTIONAL_BYTES: Final = (bytes, NoneType)
+_RUN_TYPES: Final = (*(str,) * 5, int, str, str, float, (float, NoneType), _OPTIONAL_BYTES, _OPTIONAL_BYTES, str)
 RUN: Final = f"SELECT {_RUN_COLUMNS} FROM af_runs WHERE id = ?"
 RUN_OWNER: Final = "SELECT owner FROM af_runs WHERE id = ?"
 
@@ -136,18 +140,21 @@ def bound(values: Sequence[Any]) -> tuple[Any, ...]:
     return tuple([to_text(value) if type(value) is str else value for value in values])
 
 
-def _strings(row: Sequence[Any]) -> list[Any]:
+def _checked(row: Sequence[Any], types: Sequence[Any]) -> list[Any]:
+    """Return the values of a row, which is not trusted to be one that was written here."""
+    if not all(map(isinstance, row, types)):
+        raise TypeError("a row with values of other types than agentflow writes")
     return [from_text(value) if type(value) is str else value for value in row]
 
 
 def name_of(row: Sequence[Any]) -> str:
     """Return the one string of a row."""
-    return from_text(row[0])
+    return str(_checked(row, (str,))[0])
 
 
 def state_of(row: Sequence[Any]) -> StateRow:
     """Return the state of a row."""
-    return StateRow(*row)
+    return StateRow(*_checked(row, (_OPTIONAL_BYTES, int)))
 
 
 def entry_row(entry: Entry) -> tuple[Any, ...]:
@@ -165,7 +172,9 @@ def entry_row(entry: Entry) -> tuple[Any, ...]:
 
 def entry_of(row: Sequence[Any]) -> Entry:
     """Return the entry of a row, without its payload."""
-    key, kind, workflow, session_id, scope, step, version, arguments, run_id, created_at, size, tags = _strings(row)
+    key, kind, workflow, session_id, scope, step, version, arguments, run_id, created_at, size, tags = _checked(
+        row, _ENTRY_TYPES
+    )
     return Entry(
         key=key,
         payload=b"",
@@ -212,7 +221,7 @@ def run_row(run: RunRecord) -> tuple[Any, ...]:
 
 def run_of(row: Sequence[Any]) -> RunRecord:
     """Return the run of a row."""
-    values: dict[str, Any] = dict(zip(_RUN_COLUMNS.split(", "), _strings(row), strict=True))
+    values: dict[str, Any] = dict(zip(_RUN_COLUMNS.split(", "), _checked(row, _RUN_TYPES), strict=True))
     values["status"] = RunStatus(values["status"])
     return RunRecord(**values)
 
@@ -234,5 +243,4 @@ def runs_query(which: RunFilter, limit: int | None) -> Query:
 
 def event_of(row: Sequence[Any]) -> EventRecord:
     """Return the event of a row."""
-    run_id, seq, at, data = row
-    return EventRecord(from_text(run_id), seq, at, data)
+    return EventRecord(*_checked(row, (str, int, float, bytes)))

@@ -66,7 +66,8 @@ class Writer:
     def close(self) -> None:
         """Close the connection, and roll back what was open; the next transaction opens another."""
         if self._cache is not None:
-            self._cache.close()
+            cache, self._cache = self._cache, None
+            cache.close()
 
 
 class Writing:

@@ -5,27 +5,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from agentflow.tools._base import Tool, tool
 
 if TYPE_CHECKING:
-    from agentflow.tools._article import read_article
-    from agentflow.tools._search import web_search
+    from agentflow.tools._article import Article, article_reader, read_article
+    from agentflow.tools._failures import NothingFound, PageRefused, PageTimeout, PageUnavailable, SearchFailed, WebError
+    from agentflow.tools._search import SearchHit, web_search
 
-__all__ = ["Tool", "read_article", "tool", "web_search"]
+__all__ = [
+    "Article",
+    "NothingFound",
+    "PageRefused",
+    "PageTimeout",
+    "PageUnavailable",
+    "SearchFailed",
+    "SearchHit",
+    "Tool",
+    "WebError",
+    "article_reader",
+    "read_article",
+    "tool",
+    "web_search",
+]
+
+# Lazily, because these modules import httpx, which most programs never need.
+_HOMES: Final = {
+    "_article": ("Article", "article_reader", "read_article"),
+    "_failures": ("NothingFound", "PageRefused", "PageTimeout", "PageUnavailable", "SearchFailed", "WebError"),
+    "_search": ("SearchHit", "web_search"),
+}
 
 
 def __getattr__(name: str) -> object:
-    # Lazily, because they import httpx and optional packages, which most programs never need.
-    if name == "web_search":
-        from agentflow.tools._search import web_search  # noqa: PLC0415
-
-        return web_search
-    if name == "read_article":
-        from agentflow.tools._article import read_article  # noqa: PLC0415
-
-        return read_article
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"agentflow.tools.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -69,23 +69,25 @@ class Article(BaseModel):
 def read_article(url: str) -> Article:
     """Read the article at a URL on the public internet and return its text as markdown.
 
-    Addresses of private networks, of this machine and of metadata services are refused, whatever name or redirect
-    leads there; `article_reader` makes a reader that may read an intranet. Needs the extra `agentflow[web]`.
-
-    ```python
-    from agentflow import Agent
-    from agentflow.tools import read_article, web_search
-
-    reporter = Agent("openai:gpt-4o-mini", tools=[web_search, read_article])
-    ```
-
     Args:
         url: The page, as an http or https URL.
 
     Raises:
         PageRefused: If the page is not to be read, is not there, or holds no article. A model is told so.
         PageUnavailable: If it cannot be had now.
-        UsageError: If the extra is not installed.
+        UsageError: If the extra `agentflow[web]` is not installed.
+
+    Note:
+        Addresses of private networks, of this machine and of metadata services are refused, whatever name or redirect
+        leads there; `article_reader` makes a reader that may read an intranet.
+
+    Example:
+        ```python
+        from agentflow import Agent
+        from agentflow.tools import read_article, web_search
+
+        reporter = Agent("openai:gpt-4o-mini", tools=[web_search, read_article])
+        ```
     """
     return _read(url, allow_private=False, max_bytes=10_000_000, timeout=30.0)
 

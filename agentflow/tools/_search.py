@@ -51,23 +51,24 @@ def web_search(
 ) -> list[SearchHit]:
     """Search the web and return the pages found, the best first.
 
-    A search that fails is an error and never an empty list: nothing is remembered of it. Needs the extra
-    `agentflow[web]`.
-
-    ```python
-    from agentflow import Agent
-    from agentflow.tools import web_search
-
-    searcher = Agent("openai:gpt-4o-mini", tools=[web_search])
-    ```
-
     Args:
         query: The words to look for.
         max_results: The most pages to return.
 
     Raises:
         SearchFailed: If no engine answered; `NothingFound`, of which a model is told, if none had a result.
-        UsageError: If the extra is not installed, or `max_results` is not positive.
+        UsageError: If the extra `agentflow[web]` is not installed, or `max_results` is not positive.
+
+    Note:
+        A search that fails is an error and never an empty list, so nothing is remembered of it.
+
+    Example:
+        ```python
+        from agentflow import Agent
+        from agentflow.tools import web_search
+
+        searcher = Agent("openai:gpt-4o-mini", tools=[web_search])
+        ```
     """
     return search_with(_ddgs, query, max_results)
 

@@ -81,12 +81,6 @@ class Own:
         return ("mine", 1)
 
 
-def file_of(content):
-    path = pathlib.Path(tempfile.mkdtemp()) / "file"
-    path.write_bytes(content)
-    return FileArg(path)
-
-
 SAMPLES = {
     "none": None,
     "true": True,
@@ -137,7 +131,6 @@ SAMPLES = {
     "pure path": pathlib.PurePosixPath("a/b"),
     "path": pathlib.Path("a/b"),
     "windows path": pathlib.PureWindowsPath("a\\b"),
-    "file": file_of(b"content"),
     "enum": Colour.BLUE,
     "flag": Access.READ | Access.WRITE,
     "dataclass": Point(1),
@@ -214,6 +207,10 @@ def numpy_samples():
 def digests():
     """Return the digests by name."""
     found = {name: arguments_digest("step", {"value": value}) for name, value in (SAMPLES | optional_samples()).items()}
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"content")
+        file.flush()
+        found["file"] = arguments_digest("step", {"value": FileArg(file.name)})
     found["arguments"] = arguments_digest("step", {"b": 1, "a": "x", "kwargs": {"z": 1, "y": 2}, "args": (1, 2)})
     found["entry"] = entry_key("session", "step", "\u00e9")
     found["node"] = digest(node(b"tag", b"a", b""), scalar((1, True, Colour.RED)))

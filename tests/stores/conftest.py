@@ -95,7 +95,8 @@ def outcome(python):
     def run(script, *args):
         process = python(script, *args)
         printed, complaints = process.communicate(timeout=120)
-        assert (process.returncode, complaints) == (0, "")
+        assert complaints == ""
+        assert process.returncode == 0
         return printed.split()
 
     return run

@@ -229,7 +229,7 @@ def test_only_one_of_many_processes_takes_a_lock(outcome, tmp_path):
                 os.read(ready, 1)
                 for number in range(50):
                     if store.try_lock(f"round {number}"):
-                        os.write(1, b"%d\n" % number)
+                        os.write(1, b"%d\\n" % number)
                 os.write(tell, b".")
                 os.read(wait, 1)  # a lock ends with its holder, so all stay to the end
                 os._exit(0)

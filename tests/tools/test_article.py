@@ -1,5 +1,4 @@
 import datetime as dt
-import inspect
 import subprocess
 import sys
 
@@ -8,7 +7,9 @@ from pydantic import ValidationError
 
 from agentflow.exceptions import UsageError
 from agentflow.tools._article import Article, article_reader, extract, read_article
+from agentflow.tools._base import tool
 from agentflow.tools._failures import PageRefused
+from agentflow.tools._search import web_search
 
 URL = "https://news.example/cats"
 
@@ -167,12 +168,24 @@ def test_read_article_does_not_reach_this_machine(site, host):
     assert site.connections == 0
 
 
-def test_a_model_can_supply_the_url_and_nothing_else():
+@pytest.mark.parametrize("read", [read_article, article_reader(allow_private=True)])
+def test_a_model_can_supply_the_url_and_nothing_else(read):
     """A tool's schema is its signature, so what a reader may do is not in it."""
-    for read in (read_article, article_reader(allow_private=True)):
-        assert list(inspect.signature(read).parameters) == ["url"]
-        assert read.__name__ == "read_article"
-        assert "url: The page" in inspect.getdoc(read)
+    offered = tool(read)
+
+    assert offered.definition.name == "read_article"
+    assert list(offered.definition.parameters["properties"]) == ["url"]
+    with pytest.raises(ValidationError):
+        offered.read_arguments('{"url": "http://127.0.0.1/", "allow_private": true}')
+
+
+@pytest.mark.parametrize("function", [read_article, article_reader(), web_search])
+def test_a_model_reads_one_sentence_about_a_tool(function):
+    """Notes and examples in the docstring are for programmers; parameters are described one by one."""
+    definition = tool(function).definition
+
+    assert len(definition.description.splitlines()) == 1
+    assert all(one["description"] for one in definition.parameters["properties"].values())
 
 
 def test_limits_of_a_reader_hold(site):
