@@ -28,7 +28,7 @@ from attrs import frozen
 from agentflow._canonical import digest, node, scalar
 from agentflow._code_module import Module, loaded
 from agentflow._code_source import plain_qualname
-from agentflow._code_text import Code, definition_code, function_code, statements_code
+from agentflow._code_text import Code, classes_code, function_code, statements_code
 from agentflow._code_values import CAPTURED, STATE, Origin, Place, Values
 from agentflow._code_watch import NOTHING, Versioned, Watch, contents
 from agentflow._user_code import is_stdlib, package_of
@@ -230,8 +230,8 @@ class Graph:
         """Encode a class of the user's own: by its source, by the statements that make it, or by its members."""
         bases = [self._values.form(base) for base in cls.__bases__]
         if found := module.class_(cls):
-            source, tree = found
-            code = definition_code(source, tree, module)
+            source, trees = found
+            code = classes_code(source, trees, module)
             scope = _Scope(module, label, _class_cells(cls), code.changed)
             return node(b"class", code.form, *bases, *self._edges(code, scope))
         if isinstance(place, Origin):

@@ -64,8 +64,8 @@ class Module:
             self._files[name] = read_source(_text(name, self.variables))
         return self._files[name]
 
-    def class_(self, cls: type) -> tuple[Source, ast.ClassDef] | None:
-        """Return the definition of a class and the source it is in."""
+    def class_(self, cls: type) -> tuple[Source, list[ast.ClassDef]] | None:
+        """Return the definitions of a class and the source they are in."""
         for source in self.sources:
             if found := source.class_(cls):
                 return source, found

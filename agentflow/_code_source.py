@@ -90,12 +90,15 @@ class Source:
                 return cast("_Function", found.node)
         return None
 
-    def class_(self, cls: type) -> ast.ClassDef | None:
-        """Return the definition of a class, the last if there are several; None if its methods are not what runs."""
-        for found in reversed(self.classes.get(plain_qualname(cls.__qualname__), [])):
-            if all(self._has(code) for code in _methods(cls)):
-                return cast("ast.ClassDef", found.node)
-        return None
+    def class_(self, cls: type) -> list[ast.ClassDef]:
+        """Return the definitions of a class: all of that name, since several may be told apart only by running them.
+
+        There is none if the methods that they would have are not those that run.
+        """
+        found = self.classes.get(plain_qualname(cls.__qualname__), [])
+        if not all(self._has(code) for code in _methods(cls)):
+            return []
+        return [cast("ast.ClassDef", it.node) for it in found]
 
     def _has(self, code: CodeType) -> bool:
         """Say whether a method is what this text says; one that it does not have at all was made by a decorator."""

@@ -5,7 +5,7 @@ It knows definitions, statements and bytecode. It does not know what their names
 
 from __future__ import annotations
 
-__all__ = ["Code", "definition_code", "function_code", "statements_code"]
+__all__ = ["Code", "classes_code", "function_code", "statements_code"]
 
 import ast
 from types import FunctionType, ModuleType
@@ -46,11 +46,19 @@ def function_code(function: FunctionType, module: Module) -> Code:
     if found is None:
         return Code(bytecode_form(function.__code__), bytecode_references(function.__code__))
     source, tree = found
-    return definition_code(source, tree, module)
+    return _definition_code(source, tree, module)
 
 
-def definition_code(source: Source, tree: ast.AST, module: Module) -> Code:
-    """Return what the definition of a function or class says."""
+def classes_code(source: Source, trees: Sequence[ast.AST], module: Module) -> Code:
+    """Return what the definitions of a class say together."""
+    codes = [_definition_code(source, tree, module) for tree in trees]
+    form = node(b"definitions", *(code.form for code in codes))
+    names = sorted({name for code in codes for name in code.references})
+    return Code(form, tuple(names), frozenset().union(*(code.changed for code in codes)))
+
+
+def _definition_code(source: Source, tree: ast.AST, module: Module) -> Code:
+    """Return what a definition says."""
     key = ("code", tree)
     known: Code | None = source.memo.get(key)
     if known is None:

@@ -31,12 +31,12 @@ class Versioned(Protocol):
 
 
 class Watch:
-    """The names, cells and versions that one fingerprint saw; complete when it is asked for the first time."""
+    """The names, cells and versions that one fingerprint saw. It is filled, then sealed, then asked."""
 
     __slots__ = ("_absent", "_cells", "_codes", "_names", "_sealed", "_versions")
 
     def __init__(self) -> None:
-        self._sealed: _Sealed | None = None
+        self._sealed: _Sealed = (), (), (), False
         self._names: dict[tuple[int, str], tuple[_Namespace, str, object]] = {}
         self._codes: dict[int, tuple[FunctionType, CodeType]] = {}
         self._absent: dict[int, _Absent] = {}
@@ -73,10 +73,15 @@ class Watch:
         self._cells.update(other._cells)
         self._versions.update(other._versions)
 
+    def seal(self) -> None:
+        """Lay out for `holds` what it looks at each time, and whether there is anything else."""
+        more = bool(self._cells or self._versions)
+        self._sealed = tuple(self._names.values()), tuple(self._codes.values()), tuple(self._absent.values()), more
+
     def holds(self) -> bool:
         """Say whether everything is what it was."""
         # Every hit of every step comes through here: plain loops over tuples are the quickest that pure Python has.
-        names, codes, absent, more = self._sealed or self._seal()
+        names, codes, absent, more = self._sealed
         try:
             for namespace, name, value in names:
                 if namespace[name] is not value:
@@ -90,12 +95,6 @@ class Watch:
             if len(each.namespace) != each.size and not each.holds():
                 return False
         return not more or self._rest_holds()
-
-    def _seal(self) -> _Sealed:
-        """Lay out for `holds` what it looks at each time, and whether there is anything else."""
-        more = bool(self._cells or self._versions)
-        self._sealed = tuple(self._names.values()), tuple(self._codes.values()), tuple(self._absent.values()), more
-        return self._sealed
 
     def _rest_holds(self) -> bool:
         """Say whether cells and versions are what they were."""

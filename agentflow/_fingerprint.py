@@ -173,6 +173,7 @@ class CodeVersion:
             text = computation.graph.digest(self._fn)
         finally:
             _path.reset(token)
+        computation.graph.watch.seal()
         pieces = MappingProxyType(dict(computation.graph.titled_pieces()))
         seen = _Seen(text, pieces, computation.graph.watch, frozenset(computation.inner))
         if not computation.loops:

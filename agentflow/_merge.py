@@ -46,7 +46,8 @@ class Merge:
             return theirs
         if _is_tree(after) and all(version is ABSENT or _is_tree(version) for version in (before, base, theirs)):
             return self._merge_trees(before, after, base, theirs, path)
-        if not self._same(base, theirs) and not self._same(after, theirs):
+        # Also if both sides arrived at one value: two increments from 1 to 2 are two changes, and one would be lost.
+        if not self._same(base, theirs):
             self.conflicts.append(path)
         return after
 

@@ -291,6 +291,15 @@ class BodyState(State):
         if conflicts:
             raise conflict_error(conflicts, self._home)
 
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key, and set it before if it has none; whoever is first among several runs has set it."""
+        while key not in self:
+            try:
+                self[key] = default
+            except StateConflict:
+                continue
+        return self[key]
+
     def reload(self) -> None:
         """See what a called workflow has changed in this session: keys unchanged here take the stored value, in place."""
         with self._mutex:

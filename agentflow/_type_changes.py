@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import attrs
 from pydantic import AliasChoices, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-__all__ = ["Default", "Same", "StaleValue", "adapted_fields", "adapted_model"]
+__all__ = ["Default", "Same", "StaleValue", "adapted_fields", "adapted_model", "revalidated"]
 
 Same: TypeAlias = Callable[[object, object], bool]
 """Says whether two values are the same, down to the type of every part."""
@@ -73,17 +74,33 @@ def _refuse_lost(owner: str, stored: Mapping[str, object], fields: Mapping[str, 
 def _default(owner: str, name: str, default: Default | None) -> object:
     if default is None:
         raise StaleValue(f"{owner}.{name} has no default, and the stored value is from before it existed")
-    return default()
+    try:
+        return default()
+    except Exception as error:  # factories are the user's and may raise anything
+        raise StaleValue(f"{owner}.{name} has no default: its factory raised {type(error).__name__}") from error
 
 
 def _takes(annotation: Any, value: object, same: Same) -> bool:
     """Say whether a type takes a value as it is; a type that cannot be checked does not."""
     try:
         # Inside a tuple the configuration is allowed for every annotation, also for one that is a model.
-        adapter: TypeAdapter[Any] = TypeAdapter(GenericAlias(tuple, (annotation,)), config=_ANY_TYPE)
+        inside: Any = GenericAlias(tuple, (annotation,))
+        adapter: TypeAdapter[Any] = TypeAdapter(inside, config=_ANY_TYPE)
         return same(adapter.validate_python((value,), strict=True)[0], value)
     except Exception:  # noqa: BLE001 - validators in the annotation are the user's and may raise anything
         return False
+
+
+def revalidated(owner: str, made: Any) -> None:
+    """Let the validators of an attrs class judge an instance.
+
+    Raises:
+        StaleValue: If one of them objects.
+    """
+    try:
+        attrs.validate(made)
+    except Exception as error:  # validators are the user's and may raise anything
+        raise StaleValue(f"{owner} does not accept the stored value any more: {type(error).__name__}") from error
 
 
 def adapted_model(

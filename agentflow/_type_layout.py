@@ -15,16 +15,18 @@ import inspect
 from abc import ABC, abstractmethod
 from enum import Enum, Flag
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeAlias
 
 import attrs
 from pydantic import BaseModel
 
-from agentflow._type_changes import StaleValue, adapted_fields, adapted_model
+from agentflow._type_changes import StaleValue, adapted_fields, adapted_model, revalidated
 from agentflow._type_registry import class_name, describe, field_types, settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pydantic.fields import FieldInfo
 
     from agentflow._type_changes import Default, Same
 
@@ -126,11 +128,12 @@ class EnumLayout(Layout):
     def put_together(self, names: tuple[str, ...], values: Sequence[Any], rest: Rest) -> object:  # noqa: ARG002
         """Find the member."""
         (member,) = values
+        if type(member) is str and member in self.cls._member_map_:
+            return self.cls._member_map_[member]
         if type(member) is int and issubclass(self.cls, Flag):
-            return self.cls(member)
-        if member not in self.cls._member_map_:
-            raise StaleValue(f"{self.name} has no member {member} any more")
-        return self.cls._member_map_[member]
+            with contextlib.suppress(ValueError):
+                return self.cls(member)
+        raise StaleValue(f"{self.name} has no member {member} any more")
 
 
 class ScalarLayout(Layout):
@@ -283,14 +286,14 @@ class ObjectLayout(Layout):
     def __init__(self, cls: Any) -> None:
         super().__init__(cls)
         fields = [*(_attrs_fields(cls) if attrs.has(cls) else _dataclass_fields(cls))]
-        self._defaults = {name: default for name, _, default in fields}
-        self._types = {name: kind for name, kind, _ in fields}
+        self._defaults = {field.name: field.default for field in fields}
+        self._types = {field.name: field.type for field in fields}
         self._slots = _slots(cls)
         # typing puts `__orig_class__` on what a generic alias makes; it is no part of the value.
         self._passing = _cached_properties(cls) | {"__orig_class__"}
         self.fields = tuple(self._defaults)
         self._all = frozenset(self.fields)
-        self.digest = _digest(self.tag, {name: describe(kind) for name, kind in self._types.items()})
+        self.digest = _digest(self.tag, {field.name: f"{describe(field.type)} {field.constraint}" for field in fields})
 
     @staticmethod
     def fits(candidate: type) -> bool:
@@ -335,10 +338,13 @@ class ObjectLayout(Layout):
         return made
 
     def adapt(self, names: tuple[str, ...], values: Sequence[Any], rest: Rest, same: Same) -> object:
-        """Find the stored fields among the fields as they are now."""
+        """Find the stored fields among the fields as they are now, and let attrs validate them."""
         stored = dict(zip(names, values, strict=True))
         filled = adapted_fields(self.name, stored, self._defaults, self._types, same)
-        return self.put_together(tuple(filled), [*filled.values()], rest)
+        made = self.put_together(tuple(filled), [*filled.values()], rest)
+        if attrs.has(self.cls):
+            revalidated(self.name, made)
+        return made
 
 
 _NOTHING: Final = object()
@@ -347,11 +353,21 @@ _CACHED_HASH: Final = "_attrs_cached_hash"
 """Where attrs keeps a hash, which is another one in another process; None makes it compute the hash again."""
 
 
-def _attrs_fields(cls: Any) -> Iterator[tuple[str, Any, Default | None]]:
-    """Yield name, type and default of each attribute."""
+@attrs.frozen
+class _Field:
+    """One field of a dataclass or attrs class: its name, type and default, and what else a value must satisfy."""
+
+    name: str
+    type: Any
+    default: Default | None
+    constraint: str = ""
+
+
+def _attrs_fields(cls: Any) -> Iterator[_Field]:
     types = field_types(cls)
     for field in attrs.fields(cls):
-        yield field.name, types.get(field.name, field.type or Any), _attrs_default(field)
+        kind = types.get(field.name, field.type or Any)
+        yield _Field(field.name, kind, _attrs_default(field), settled(field.validator))
 
 
 def _attrs_default(field: attrs.Attribute[Any]) -> Default | None:
@@ -363,11 +379,18 @@ def _attrs_default(field: attrs.Attribute[Any]) -> Default | None:
     return None if default is attrs.NOTHING or not callable(convert) else lambda: convert(default)
 
 
-def _dataclass_fields(cls: Any) -> Iterator[tuple[str, Any, Default | None]]:
-    """Yield name, type and default of each field."""
+def _dataclass_fields(cls: Any) -> Iterator[_Field]:
     types = field_types(cls)
+    checked: Mapping[str, FieldInfo] = getattr(cls, "__pydantic_fields__", {})
+    annotated: Any = Annotated
     for field in dataclasses.fields(cls):
-        yield field.name, types.get(field.name, Any), _dataclass_default(field)
+        kind, info = types.get(field.name, Any), checked.get(field.name)
+        if info is None:
+            yield _Field(field.name, kind, _dataclass_default(field))
+        else:
+            # A pydantic dataclass has what pydantic knows of a field where the default should be.
+            default = None if info.is_required() else functools.partial(info.get_default, call_default_factory=True)
+            yield _Field(field.name, annotated[kind, *info.metadata] if info.metadata else kind, default)
 
 
 def _dataclass_default(field: dataclasses.Field[Any]) -> Default | None:

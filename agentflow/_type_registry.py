@@ -239,9 +239,10 @@ def _descendants(classes: Iterable[type]) -> Iterable[type]:
 def _current(cls: type) -> type:
     """Return the class that stands where `cls` was defined: a cell or a module may have run again since."""
     found: Any = sys.modules.get(cls.__module__)
-    if getattr(found, "__dict__", {}).get(cls.__name__) is cls:
+    names: dict[str, object] = getattr(found, "__dict__", {})
+    if names.get(cls.__name__) is cls:
         return cls  # by far the most frequent case, and asked for at every value
     for part in cls.__qualname__.split("."):
         found = getattr(found, "__dict__", {}).get(part)
     same = is_class(found) and (found.__module__, found.__qualname__) == (cls.__module__, cls.__qualname__)
-    return cast("type", found) if same else cls
+    return cast("type[object]", found) if same else cls

@@ -37,7 +37,7 @@ TEXT: Final = "str"
 """The tag of a string that has lone surrogates, which JSON cannot say."""
 
 PLAIN: Final = "plain"
-"""The tag of a list of strings, booleans and None."""
+"""The tag of a list whose items are all themselves."""
 
 WITH_REST: Final = "+"
 """What the tag of an instance ends in if it holds something beside its fields."""
@@ -50,6 +50,8 @@ FACTORIES: Final[Mapping[str, Any]] = {
 _SMALLEST: Final = -(2**63)
 _LARGEST: Final = 2**63 - 1
 _TEXT_KEYS: Final = frozenset({str})
+_FLOATS: Final = {float}
+_INTS: Final = {int}
 
 
 Write: TypeAlias = "Callable[[Writer, Any, int], object]"
@@ -254,9 +256,15 @@ def _write_float(writer: Writer, value: float, depth: int) -> object:
     return value if math.isfinite(value) else _ODD_FLOAT(writer, value, depth)
 
 
-def _write_list(writer: Writer, value: list[object], depth: int) -> object:
-    """A list of nothing but plain values says so, and is read without a look at each of them."""
-    if writer.plain.issuperset(map(type, value)):
+def _write_list(writer: Writer, value: list[Any], depth: int) -> object:
+    """A list of nothing but plain values, or of numbers, says so, and is read without a look at each of them."""
+    kinds = set(map(type, value))
+    plain = (
+        kinds <= writer.plain
+        or (kinds == _FLOATS and all(map(math.isfinite, value)))
+        or (kinds == _INTS and min(value) >= _SMALLEST and max(value) <= _LARGEST)
+    )
+    if plain:
         return [PLAIN, *value]
     return writer.items(["list"], value, depth)
 

@@ -198,6 +198,7 @@ DIFFERENT = [
     changes("a class attribute", "class A: x = 1\ndef step(): return A.x", "x = 1", "x = 2"),
     changes("a helper of a method", "def h(): return 1\nclass A:\n    def f(self): return h()\ndef step(): return A().f()", "return 1", "return 2"),
     changes("a constant of a class body", "K = 1\nclass A: x = K\ndef step(): return A.x", "K = 1", "K = 2"),
+    changes("a class in the branch that runs", "if True:\n    class A: x = 1\nelse:\n    class A: x = 3\ndef step(): return A.x", "x = 1", "x = 2"),
     changes("a metaclass", "class M(type): x = 1\nclass A(metaclass=M): pass\ndef step(): return A.x", "x = 1", "x = 2"),
     changes("a class decorator", "def d(c): c.x = 1; return c\n@d\nclass A: pass\ndef step(): return A.x", "c.x = 1", "c.x = 2"),
     changes("a dataclass field", "from dataclasses import dataclass\n@dataclass\nclass A: x: int = 1\ndef step(a: A): return a.x", "int = 1", "int = 2"),
@@ -326,6 +327,17 @@ SAME = [
     keeps("our decorator through its module", OWN_DECORATORS.join(["import marks\n@marks.cached_step(ttl=1)\ndef step(): return 1\n", ""]), "ttl=1", "ttl=2"),
     keeps("our decorator with options kept in a name", OWN_DECORATORS.join(["from marks import cached_step\nours = cached_step(ttl=1)\n@ours\ndef step(): return 1\n", ""]), "@ours\n", ""),
 ]  # fmt: skip
+
+
+if sys.version_info >= (3, 12):
+    DIFFERENT += [
+        changes("a type parameter's bound", "K = int\ndef step[T: K](x: T) -> T: return x", "K = int", "K = str"),
+        changes("a constant in a generic class", "K = 1\nclass A[T]:\n    def f(self, x: T): return K\ndef step(): return A", "K = 1", "K = 2"),
+        changes("a type statement", "type A = dict[str, int]\ndef step(a: A): ...", "int", "str"),
+    ]  # fmt: skip
+    SAME += [
+        keeps("a constant of a type parameter's name", "T = 1\ndef step[T](x: T) -> T: return x", "T = 1", "T = 2"),
+    ]
 
 
 @pytest.mark.parametrize("edit", DIFFERENT)

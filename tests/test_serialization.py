@@ -28,6 +28,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict as BackportedTypedDict
 
@@ -524,6 +525,16 @@ def test_a_member_of_an_enum_is_gone():
         transferred(old.GOOD, new)
 
 
+def test_a_combination_of_flags_is_gone():
+    """A combination is found by its value, and one with a bit that is gone is stale."""
+    old = named("Right", "shop", enum.Flag("Right", "READ WRITE RUN"))
+    new = named("Right", "shop", enum.Flag("Right", "READ WRITE"))
+
+    assert transferred(old.READ | old.WRITE, new) is new.READ | new.WRITE
+    with pytest.raises(StaleValue, match="has no member 5"):
+        transferred(old.READ | old.RUN, new)
+
+
 def test_members_of_a_set_that_have_become_equal_are_stale():
     """A set that would come back smaller has lost something."""
     old = named("Key", "shop", dataclasses.make_dataclass("Key", [("x", int), ("y", int)], frozen=True))
@@ -731,6 +742,56 @@ def test_a_default_that_needs_the_instance_makes_a_value_stale():
     with pytest.raises(StaleValue, match=r"Item\.b has no default"):
         transferred(
             attrs_item(a=attrs.field(type=int))(1), attrs_item(a=attrs.field(type=int), b=attrs.field(default=default))
+        )
+
+
+def test_a_changed_attrs_class_validates_the_old_value():
+    """The validators of attrs have their say too."""
+    old = attrs_item(a=attrs.field(type=int))
+    new = attrs_item(a=attrs.field(type=int, validator=attrs.validators.ge(5)))
+
+    assert transferred(old(5), new).a == 5
+    with pytest.raises(StaleValue, match="ValueError"):
+        transferred(old(4), new)
+
+
+def pydantic_item(**fields: Any) -> type:
+    """Return a pydantic dataclass; a field is a type and what stands where its default should."""
+    plain = {"__annotations__": {name: kind for name, (kind, _) in fields.items()}}
+    defaults = {name: default for name, (_, default) in fields.items() if default is not ...}
+    return named("Item", "shop", pydantic_dataclass(type("Made", (), {**plain, **defaults})))
+
+
+def test_a_new_field_of_a_pydantic_dataclass_takes_its_default():
+    """The default is what pydantic gives, not what stands in its place."""
+    new = pydantic_item(x=(int, ...), y=(int, Field(3)), z=(list[int], Field(default_factory=list)))
+
+    loaded = transferred(pydantic_item(x=(int, ...))(x=1), new)
+
+    assert (loaded.x, loaded.y, loaded.z) == (1, 3, [])
+    assert loaded == new(x=1)
+
+
+def test_a_constraint_of_a_pydantic_dataclass_counts():
+    """A field that has been narrowed does not take a value that it would not have taken."""
+    old, new = pydantic_item(x=(int, ...)), pydantic_item(x=(int, Field(gt=5)))
+
+    assert transferred(old(x=6), new).x == 6
+    with pytest.raises(StaleValue, match=r"Item\.x"):
+        transferred(old(x=5), new)
+    with pytest.raises(StaleValue, match=r"Item\.y has no default"):
+        transferred(old(x=5), pydantic_item(x=(int, ...), y=(int, ...)))
+
+
+def test_a_default_that_cannot_be_made_makes_a_value_stale():
+    """Whatever a default factory raises, the answer is to compute again."""
+
+    def broken() -> int:
+        raise KeyError
+
+    with pytest.raises(StaleValue, match="KeyError"):
+        transferred(
+            attrs_item(a=attrs.field(type=int))(1), attrs_item(a=attrs.field(type=int), b=attrs.field(factory=broken))
         )
 
 

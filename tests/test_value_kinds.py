@@ -333,6 +333,7 @@ EXACT: dict[str, tuple[Any, Any]] = {
     "bytearray": (bytearray(b"ab"), Any),
     # Containers.
     "list": ([1, "a", None], Any),
+    "lists of numbers": ([[1, 2], [1.0, -0.0], [1, 1.0, True], [2**64, 1], [float("nan"), 1.0]], Any),
     "empty containers": ([[], (), {}, set(), frozenset(), deque()], Any),
     "tuple": ((1, (2,), ()), Any),
     "set": ({1, "a", None, (1, 2)}, Any),

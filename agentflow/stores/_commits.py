@@ -56,13 +56,11 @@ class Job:
     error: Exception | None = None
     settled: bool = False
     withdrawn: bool = False
-    _running: bool = False
 
     def is_wanted(self) -> bool:
         """Whether it still is to be done; from then on its future cannot be cancelled."""
-        if self.future is not None and not self._running:
-            self._running = self.future.set_running_or_notify_cancel()
-            self.withdrawn = not self._running
+        if self.future is not None and not self.future.running() and not self.settled:
+            self.withdrawn = self.future.cancelled() or not self.future.set_running_or_notify_cancel()
         return not (self.settled or self.withdrawn)
 
     def tell(self) -> None:
@@ -90,8 +88,8 @@ class CommitQueue:
         self._begin = begin
         self._patience = patience
         self._queue: deque[Job] = deque()
-        self.leader = threading.Lock()
-        self._leading: int | None = None
+        self.leader = threading.RLock()
+        self._current: tuple[Writing, list[Job]] | None = None
         self._wake = threading.Condition()
         self._writer: threading.Thread | None = None
         self._stopping = False
@@ -125,7 +123,7 @@ class CommitQueue:
 
     def is_leading(self) -> bool:
         """Whether this very thread is in the middle of a commit."""
-        return self._leading == threading.get_ident()
+        return self.leader._is_owned()  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001 - Condition relies on it, too
 
     def stop(self, timeout: float | None = None) -> None:
         """Have the writer thread finish what it was handed, and end."""
@@ -150,28 +148,33 @@ class CommitQueue:
             raise
 
     def _commit_next(self) -> None:
-        self._leading = threading.get_ident()
-        try:
+        self._conclude()
+        self._clear()
+        if self._queue:
+            self._commit_batch()
             self._clear()
-            if self._queue:
-                self._commit_batch()
-                self._clear()
-        finally:
-            self._leading = None
 
     def _commit_batch(self) -> None:
         batch: list[Job] = []
         writing = self._begin(self._queue[0].deadline)
+        self._current = (writing, batch)
         try:
             with writing:
-                batch = self._take()
+                batch += self._take()
                 for job in batch:
                     job.error = writing.attempt(job.work, alone=len(batch) == 1)
         except Exception as error:  # noqa: BLE001 - each who waits raises it
             self._fail(batch or self._out_of_time(error), error)
         finally:
-            if writing.ended:
-                _conclude(batch)
+            self._conclude()
+
+    def _conclude(self) -> None:
+        """Tell a batch that it is committed; if Ctrl-C keeps a leader from it, the next one does."""
+        if self._current is not None:
+            writing, batch = self._current
+            if writing.settle():
+                _tell(batch)
+            self._current = None
 
     def _take(self) -> list[Job]:
         # By index: others append meanwhile, and a deque refuses to be iterated then. Only a leader takes away.
@@ -194,7 +197,7 @@ class CommitQueue:
     def _fail(self, batch: list[Job], error: Exception) -> None:
         for job in batch:
             job.error = _own_copy(error)
-        _conclude(batch)
+        _tell(batch)
 
     def _clear(self) -> None:
         while self._queue and (self._queue[0].settled or self._queue[0].withdrawn):
@@ -227,7 +230,7 @@ class CommitQueue:
             return bool(self._queue)
 
 
-def _conclude(batch: list[Job]) -> None:
+def _tell(batch: list[Job]) -> None:
     for job in batch:
         job.settled = True
     # After all are settled: a callback of a future may use the store.

@@ -59,12 +59,15 @@ class ForkGate:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        me = threading.get_ident()
-        depth = self._inside.get(me, 0)
+        self.leave(threading.get_ident())
+
+    def leave(self, thread: int) -> None:
+        """Let a thread out; nothing happens if it is not inside."""
+        depth = self._inside.get(thread, 0)
         if depth > 1:
-            self._inside[me] = depth - 1
+            self._inside[thread] = depth - 1
         else:
-            self._inside.pop(me, None)
+            self._inside.pop(thread, None)
 
     def rest(self, seconds: float) -> None:
         """Sleep outside; a fork may happen meanwhile."""

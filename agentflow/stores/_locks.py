@@ -64,9 +64,9 @@ class LockFile:
                 return False
             if self._read_only:
                 raise PermissionError(errno.EACCES, "the file of locks cannot be written", self._path)
-            self._held.add(offset)
             taken = False
             try:
+                self._held.add(offset)
                 taken = _lock(descriptor, offset)
             finally:
                 if not taken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from typing import TYPE_CHECKING, Any
 
 from agentflow.stores._errors import busy, store_error
@@ -73,28 +74,29 @@ class Writer:
 class Writing:
     """A transaction: committed at the end of its block, rolled back if that raises.
 
-    A class, not a generator: Ctrl-C may come between any two lines, and must leave neither a transaction open nor a doubt.
-
-    Attributes:
-        ended: Whether it is over as it was meant to be; right at every moment, also while an exception is on its way.
+    A class, not a generator, and `settle` may be called again: Ctrl-C may come before any line, those of the cleaning up included,
+    and must leave neither a transaction open for good nor a doubt whether it was committed.
     """
 
     def __init__(self, writer: Writer, deadline: float) -> None:
         self._writer = writer
         self._deadline = deadline
+        self._thread: int | None = None
         self._cache: Cache | None = None
         self._refused = False
-        self.ended = False
+        self._ending = False
+        self._ended: bool | None = None
 
     def __enter__(self) -> Self:
         try:
+            self._thread = threading.get_ident()
             GATE.__enter__()
             self._cache = wait_while_busy(self._writer.begin, self._deadline)
         except (sqlite3.Error, OSError) as error:
-            self._leave()
+            self.settle()
             raise store_error(error, self._writer.place.directory) from error
         except BaseException:
-            self._leave()
+            self.settle()
             raise
         return self
 
@@ -107,9 +109,20 @@ class Writing:
         except (sqlite3.Error, OSError) as failure:
             error = failure
         finally:
-            self._leave()
+            self.settle()
         if isinstance(error, sqlite3.Error | OSError):
             raise store_error(error, self._writer.place.directory) from error
+
+    def settle(self) -> bool:
+        """Leave nothing open, and return whether it is over as it was meant to be."""
+        if self._ended is None:  # SQLite itself knows how far it got
+            self._ended = self._ending and self._cache is not None and not self._cache.in_transaction
+        if not self._ended:
+            self._writer.close()  # rolls back; and after a failed write a connection's own view may be stale
+        if self._thread is not None:
+            GATE.leave(self._thread)
+            self._thread = None
+        return self._ended
 
     def execute(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         """Execute a statement; strings among the values must be `bound` already."""
@@ -148,20 +161,12 @@ class Writing:
         return None
 
     def _end(self) -> None:
+        self._ending = True
         try:
             self.execute("ROLLBACK" if self._refused else "COMMIT")
-            self.ended = True
         except sqlite3.Error:
+            self._ended = False
             raise
-        except BaseException:
-            assert self._cache is not None
-            self.ended = not self._cache.in_transaction  # Ctrl-C came meanwhile: SQLite knows how far it got
-            raise
-
-    def _leave(self) -> None:
-        if not self.ended:
-            self._writer.close()  # rolls back; and after a failed write a connection's own view may be stale
-        GATE.__exit__(None, None, None)
 
 
 def _is_of_the_store(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ConfigDict
 
 from agentflow.exceptions import UsageError
-from agentflow.tools._failures import PageRefused, shown
+from agentflow.tools._failures import PageRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,10 +145,10 @@ def extract(html: bytes | str, url: str) -> Article:
     trafilatura = _trafilatura()
     page = html if isinstance(html, str) else _decode(html, None)
     if page.count("<") > _MOST_TAGS:
-        raise _refused(url, f"it has more than {_MOST_TAGS} tags, which is no article")
+        raise PageRefused.about(url, f"it has more than {_MOST_TAGS} tags, which is no article")
     tree = trafilatura.load_html(page)
     if tree is None:
-        raise _refused(url, _NO_ARTICLE)
+        raise PageRefused.about(url, _NO_ARTICLE)
     about = trafilatura.extract_metadata(
         tree, default_url=url, date_config={"original_date": True, "extensive_search": False}
     )
@@ -156,7 +156,7 @@ def extract(html: bytes | str, url: str) -> Article:
         tree, url=url, output_format="markdown", include_comments=False, include_links=True, include_tables=True
     )
     if not text:
-        raise _refused(url, _NO_ARTICLE)
+        raise PageRefused.about(url, _NO_ARTICLE)
     return Article(url=url, title=about.title or url, text=text, author=about.author, date=_day(about.date))
 
 
@@ -170,12 +170,6 @@ def _trafilatura() -> Any:
             "pip install 'agentflow-workflows[web]'"
         ) from error
     return trafilatura
-
-
-def _refused(url: str, reason: str) -> PageRefused:
-    """Return the error for a page that holds no article."""
-    where = shown(url)
-    return PageRefused(f"cannot read {where}: {reason}", url=where, reason=reason)
 
 
 def _day(written: str | None) -> dt.date | None:

@@ -10,7 +10,7 @@ this page is told so and can ask for another; a program that calls the function 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import ClassVar, Final, Self
 
 from agentflow.exceptions import AgentflowError, ModelRetry
 
@@ -41,16 +41,34 @@ class NothingFound(SearchFailed, ModelRetry):
     """The search engines gave no result for these words."""
 
 
-class PageUnavailable(WebError):
+class _PageError(WebError):
+    """What concerns one page."""
+
+    advice: ClassVar[str]
+
+    @classmethod
+    def about(cls, url: str, reason: str) -> Self:
+        """Make the error for a URL, which is shown without what may be secret in it."""
+        where = shown(url)
+        return cls(f"cannot read {where}: {reason}. {cls.advice}", url=where, reason=reason)
+
+
+class PageUnavailable(_PageError):
     """A page could not be fetched now: its name, its server or the network did not answer as they should."""
+
+    advice = "Try again later"
 
 
 class PageTimeout(PageUnavailable, TimeoutError):
     """A page did not come whole before the deadline."""
 
+    advice = "Try again later, or wait longer with article_reader(timeout=...)"
 
-class PageRefused(WebError, ModelRetry):
+
+class PageRefused(_PageError, ModelRetry):
     """This page is not read, now or later: its address, size or kind is not allowed, or it is not there."""
+
+    advice = "Choose another page"
 
 
 def shown(url: str) -> str:

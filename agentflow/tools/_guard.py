@@ -22,8 +22,8 @@ import httpcore
 import httpx
 
 from agentflow.tools._addresses import Address, Reach, Verdict, judge, parse
-from agentflow.tools._failures import PageTimeout
-from agentflow.tools._pages import Page, Redirect, Target, failed, refused, target, too_large, unavailable, weigh
+from agentflow.tools._failures import PageRefused, PageTimeout, PageUnavailable
+from agentflow.tools._pages import Page, Redirect, Target, target, too_large, weigh
 
 if TYPE_CHECKING:
     import ssl
@@ -77,18 +77,18 @@ class Fetcher:
             if isinstance(answer, Page):
                 return answer
             where = answer.url
-        raise refused(url, f"it redirects more than {_MAX_REDIRECTS} times")
+        raise PageRefused.about(url, f"it redirects more than {_MAX_REDIRECTS} times")
 
     def _asked(self, asked: Target, deadline: _Deadline) -> Page | Redirect:
         """Make one request, and say in our words what went wrong with it."""
         try:
             return self._exchanged(asked, deadline)
         except (httpcore.TimeoutException, TimeoutError):
-            reason = f"it did not come whole within {self.timeout:g} seconds; article_reader(timeout=...) waits longer"
-            raise failed(PageTimeout, str(asked.url), reason) from None
+            reason = f"it did not come whole within {self.timeout:g} seconds"
+            raise PageTimeout.about(str(asked.url), reason) from None
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             reason = str(error) or type(error).__name__
-            raise unavailable(str(asked.url), reason) from error
+            raise PageUnavailable.about(str(asked.url), reason) from error
 
     def _exchanged(self, asked: Target, deadline: _Deadline) -> Page | Redirect:
         """Send one request and read its answer as far as it is wanted."""
@@ -114,7 +114,7 @@ class Fetcher:
             if max(received, len(body)) > self.max_bytes:
                 raise too_large(str(asked.url), self.max_bytes)
         if inflater and not inflater.complete:
-            raise unavailable(str(asked.url), "its compressed body is cut off")
+            raise PageUnavailable.about(str(asked.url), "its compressed body is cut off")
         return bytes(body)
 
 
@@ -206,7 +206,7 @@ class _Wire(httpcore.NetworkBackend):
         verdict = judge(address) if address is not None else None
         most = Reach.PRIVATE if self._fetcher.allow_private else Reach.PUBLIC
         if verdict is None or verdict.reach > most:
-            raise refused(str(self._asked.url), _not_allowed(verdict))
+            raise PageRefused.about(str(self._asked.url), _not_allowed(verdict))
 
 
 def _not_allowed(verdict: Verdict | None) -> str:

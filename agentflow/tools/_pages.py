@@ -6,13 +6,13 @@ The URL is a stranger's: what one client would read differently from another is 
 from __future__ import annotations
 
 import re
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 import attrs
 import httpx
 
 from agentflow.tools._addresses import parse
-from agentflow.tools._failures import PageRefused, PageUnavailable, WebError, shown
+from agentflow.tools._failures import PageRefused, PageUnavailable, shown
 
 __all__ = [
     "Headers",
@@ -20,15 +20,10 @@ __all__ = [
     "Readable",
     "Redirect",
     "Target",
-    "failed",
-    "refused",
     "target",
     "too_large",
-    "unavailable",
     "weigh",
 ]
-
-E = TypeVar("E", bound=WebError)
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Names and values as they came."""
@@ -113,21 +108,21 @@ def target(url: str) -> Target:
     """
     plain = url.strip(" \t\r\n")
     if _AMBIGUOUS.search(plain):
-        raise refused(url, "the URL holds spaces, control characters or backslashes")
+        raise PageRefused.about(url, "the URL holds spaces, control characters or backslashes")
     try:
         parsed = httpx.URL(plain)
         port = parsed.port if parsed.port is not None else _PORTS.get(parsed.scheme, 0)
     except (httpx.InvalidURL, ValueError):
-        raise refused(url, "it is not a valid URL") from None
+        raise PageRefused.about(url, "it is not a valid URL") from None
     if parsed.scheme not in _PORTS:
-        raise refused(url, "only http and https URLs are read")
+        raise PageRefused.about(url, "only http and https URLs are read")
     if parsed.userinfo:
-        raise refused(url, "the URL holds a user name or a password")
+        raise PageRefused.about(url, "the URL holds a user name or a password")
     if not 0 < port < 65536:
-        raise refused(url, "the URL has no valid port")
+        raise PageRefused.about(url, "the URL has no valid port")
     host = _host(parsed.raw_host.decode("ascii"))
     if host is None:
-        raise refused(url, "the URL has no plainly written host")
+        raise PageRefused.about(url, "the URL has no plainly written host")
     return Target(parsed, host, port)
 
 
@@ -164,17 +159,17 @@ def _joined(asked: Target, location: str) -> str:
     # Servers write UTF-8 into headers that were read as Latin-1.
     text = location.encode("latin-1").decode("utf-8", "replace")
     if _AMBIGUOUS.search(text):
-        raise refused(str(asked.url), "it redirects to a URL with spaces, control characters or backslashes")
+        raise PageRefused.about(str(asked.url), "it redirects to a URL with spaces, control characters or backslashes")
     try:
         return str(asked.url.join(text))
     except (httpx.InvalidURL, ValueError):
-        raise refused(str(asked.url), "it redirects to what is not a valid URL") from None
+        raise PageRefused.about(str(asked.url), "it redirects to what is not a valid URL") from None
 
 
 def _answered(url: str, status: int) -> PageRefused | PageUnavailable:
     """Return the error for a status that brings no page."""
     reason = f"the server answered with status {status}"
-    return unavailable(url, reason) if status in _PASSING else refused(url, reason)
+    return PageUnavailable.about(url, reason) if status in _PASSING else PageRefused.about(url, reason)
 
 
 def _readable(url: str, fields: dict[bytes, str]) -> Readable:
@@ -184,26 +179,15 @@ def _readable(url: str, fields: dict[bytes, str]) -> Readable:
     coding = fields.get(b"content-encoding", "identity").strip().lower()
     if media_type not in _READABLE:
         kind = shown(media_type) or "of no stated type"
-        raise refused(url, f"it is {kind}; only HTML, XHTML, XML and plain text are read")
+        raise PageRefused.about(url, f"it is {kind}; only HTML, XHTML, XML and plain text are read")
     if coding not in {"identity", "gzip", "x-gzip", ""}:
-        raise refused(url, "it is compressed in a way that was not asked for")
+        raise PageRefused.about(url, "it is compressed in a way that was not asked for")
     charset = _CHARSET.search(written)
     return Readable(media_type, charset[1] if charset else None, compressed="gzip" in coding)
 
 
-def failed(kind: type[E], url: str, reason: str) -> E:
-    """Return an error about a URL, which it shows without what may be secret in it."""
-    where = shown(url)
-    return kind(f"cannot read {where}: {reason}", url=where, reason=reason)
-
-
-def refused(url: str, reason: str) -> PageRefused:
-    return failed(PageRefused, url, reason)
-
-
-def unavailable(url: str, reason: str) -> PageUnavailable:
-    return failed(PageUnavailable, url, reason)
-
-
 def too_large(url: str, max_bytes: int) -> PageRefused:
-    return refused(url, f"it is larger than {max_bytes} bytes; article_reader(max_bytes=...) reads larger ones")
+    """Return the error for a page of too many bytes."""
+    return PageRefused.about(
+        url, f"it is larger than {max_bytes} bytes; article_reader(max_bytes=...) reads larger ones"
+    )

@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from agentflow.messages import ToolCall
-from agentflow.models._scripted import FunctionInfo, FunctionModel
-from agentflow.tools._failures import NothingFound
+from agentflow.testing import FunctionModel
+from agentflow.tools import NothingFound
 
 from .library import read_article, search
 from .schema import filled
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agentflow.messages import Message, ToolDefinition
+    from agentflow.models._scripted import FunctionInfo
 
 __all__ = ["model"]
 

@@ -13,9 +13,8 @@ from typing import Final
 
 import attrs
 
-from agentflow.tools._article import Article, extract
-from agentflow.tools._failures import NothingFound, PageRefused
-from agentflow.tools._search import SearchHit
+from agentflow.tools import Article, NothingFound, PageRefused, SearchHit
+from agentflow.tools._article import extract
 
 from .prose import paragraphs, sentences
 from .ranking import Index
@@ -44,9 +43,7 @@ def fetch(url: str) -> bytes:
     """
     name = url.removeprefix(SITE)
     if not url.startswith(SITE) or not _NAME.fullmatch(name) or not (_PAGES / f"{name}.html").is_file():
-        raise PageRefused(
-            f"cannot read {url}: it is not among the offline pages", url=url, reason="not an offline page"
-        )
+        raise PageRefused.about(url, "it is not among the offline pages")
     return (_PAGES / f"{name}.html").read_bytes()
 
 

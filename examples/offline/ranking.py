@@ -18,7 +18,7 @@ _WORD: Final = re.compile(r"[a-z0-9]+")
 _STOP: Final = frozenset(
     _WORD.findall(
         "a about an and are as at be behind but by do does for from has have how i in is it its me not of on or our re s "
-        "so t than that the their them there they this to us was we what when which who why will with you your"
+        "please so t tell than that the their them there they this to us was we what when which who why will with you your"
     )
 )
 _SATURATION: Final = 1.4  # how soon one more mention of a word stops counting (BM25's k1)

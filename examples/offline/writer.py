@@ -27,6 +27,26 @@ CONFESSION: Final = (
 _MOST_SOURCES: Final = 5
 _SECTIONS_EACH: Final = 2
 _SENTENCES: Final = 3  # of a paragraph, from its beginning, so that an "it" has what it stands for before it
+_POINTING: Final = frozenset(
+    (
+        "it",
+        "they",
+        "he",
+        "she",
+        "this",
+        "that",
+        "these",
+        "those",
+        "his",
+        "her",
+        "their",
+        "its",
+        "them",
+        "him",
+        "too",
+        "one",
+    )
+)  # words that point at something said before
 _POINT: Final = range(8, 29)  # words of a takeaway
 
 
@@ -55,7 +75,7 @@ def post(topic: str, sources: Sequence[Source]) -> str:
         *introduction,
         *sections,
         "## Key Takeaways",
-        "\n".join(_takeaways(topic, cited, "\n".join([*introduction, *sections]))),
+        "\n".join(_takeaways(topic, cited, "\n".join(introduction))),
         "## Sources",
         "\n".join(_listed(number, source) for number, source in enumerate(used, 1)),
         CONFESSION,
@@ -64,8 +84,8 @@ def post(topic: str, sources: Sequence[Source]) -> str:
 
 
 def short_answer(question: str, source: Source) -> str:
-    """Return the one sentence or list item of a source that fits a question best."""
-    said = [sentence for one in paragraphs(source.text) for sentence in sentences(one.text)] + list(items(source.text))
+    """Return the list item or the beginning of the paragraph of a source that fits a question best."""
+    said = [*items(source.text), *(_beginning(one) for one in paragraphs(source.text))]
     scores = Index.of(said).scores(question)
     best = said[scores.index(max(scores))]
     return f"{best}\n\nFrom [{source.title}]({source.url}).\n\n{CONFESSION}\n"
@@ -110,24 +130,29 @@ def _section_blocks(cited: Sequence[_Cited]) -> Iterator[str]:
 
 def _quoted(one: _Cited) -> str:
     """Return the beginning of a paragraph, with where it is from."""
-    said = " ".join(sentences(one.paragraph.text)[:_SENTENCES])
-    return f"{said} [[{one.number}]]({one.source.url})"
+    return f"{_beginning(one.paragraph)} [[{one.number}]]({one.source.url})"
 
 
-def _takeaways(topic: str, cited: Sequence[_Cited], already: str) -> Iterator[str]:
-    """Yield one short sentence of each source that fits the topic and was not said yet."""
+def _beginning(paragraph: Paragraph) -> str:
+    """Return the first sentences of a paragraph."""
+    return " ".join(sentences(paragraph.text)[:_SENTENCES])
+
+
+def _takeaways(topic: str, cited: Sequence[_Cited], introduction: str) -> Iterator[str]:
+    """Yield the sentence of each source that fits the topic best and was not in the introduction."""
     for number in sorted({one.number for one in cited}):
         mine = [one for one in cited if one.number == number]
-        said = [opening for one in mine if _is_point(opening := sentences(one.paragraph.text)[0])]
-        fresh = [sentence for sentence in said if sentence not in already] or said
+        said = [sentence for one in mine for sentence in sentences(one.paragraph.text) if _is_point(sentence)]
+        fresh = [sentence for sentence in said if sentence not in introduction] or said
         if fresh:
             scores = Index.of(fresh).scores(topic)
             yield f"- {fresh[scores.index(max(scores))]} [[{number}]]({mine[0].source.url})"
 
 
 def _is_point(sentence: str) -> bool:
-    """Whether a sentence is long enough to say something and short enough to be remembered, and no question."""
-    return sentence.endswith(".") and len(sentence.split()) in _POINT
+    """Whether a sentence says something on its own, is short enough to be remembered, and is no question."""
+    words = sentence.lower().split()
+    return sentence.endswith(".") and len(words) in _POINT and _POINTING.isdisjoint(words[:4])
 
 
 def _listed(number: int, source: Source) -> str:

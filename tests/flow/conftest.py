@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agentflow import _state
 from agentflow._settings import using_store
 from agentflow.stores import DiskStore, MemoryStore, Store
 
@@ -25,3 +26,9 @@ def disk(tmp_path: Path) -> Iterator[DiskStore]:
     with using_store(fresh):
         yield fresh
     fresh.close()
+
+
+@pytest.fixture(autouse=True)
+def _warn_again() -> None:
+    """What a process is told once is told once in every test."""
+    _state._warned.clear()
