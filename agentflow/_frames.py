@@ -16,7 +16,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 import attrs
-from pydantic import TypeAdapter
 
 from agentflow._drive import Ask, Commit, adrive, drive
 from agentflow._keys import entry_key
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FRAME", "OUTSIDE", "ActiveRun", "Frame", "Home", "Refresh", "Token", "active_runs", "current_frame"]
 
-_EVENT: Final[TypeAdapter[Event]] = TypeAdapter(Event)
 _NOT_STORED: Final = {"seq", "run_id"}  # columns of their own
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import pydantic_core
 from pydantic import TypeAdapter
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "get_run", "list_runs"]
 
-_EVENT: Final[TypeAdapter[Event]] = TypeAdapter(Event)
 
 
 class Run:
@@ -114,7 +114,12 @@ class Run:
 
 def _event(data: bytes, run_id: str, seq: int) -> Event:
     fields: dict[str, Any] = pydantic_core.from_json(data)
-    return _EVENT.validate_python({**fields, "run_id": run_id, "seq": seq})
+    return _adapter().validate_python({**fields, "run_id": run_id, "seq": seq})
+
+
+@cache
+def _adapter() -> TypeAdapter[Event]:
+    return TypeAdapter(Event)
 
 
 def _not_found(run_id: str, store: Store) -> RunNotFound:

@@ -28,7 +28,8 @@ __all__ = [
 
 
 class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when first used: a dozen schemas would be a tenth of what `import agentflow` costs.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     seq: int = 0
     """The event's number in its run, from 1; 0 until it is recorded."""

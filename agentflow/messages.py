@@ -36,7 +36,7 @@ ToolChoice: TypeAlias = Literal["auto", "required", "none"]
 class _Value(BaseModel):
     """A frozen value; a misspelt field is an error, not a silent loss."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)  # built when first used, not at import
 
 
 class Usage(_Value):
