@@ -58,12 +58,14 @@ class _Seen:
         pieces: The digest of each piece of code or value it was made of.
         watch: What must stay as it was.
         inner: The ids of the functions whose versions were asked on the way.
+        loops: Those of them that were being computed further out: it holds only within these.
     """
 
     digest: str
     pieces: Mapping[str, str]
     watch: Watch
     inner: frozenset[int] = frozenset()
+    loops: frozenset[int] = frozenset()
 
 
 @frozen(eq=False)
@@ -74,13 +76,15 @@ class _Computation:
         function: The id of the function whose it is.
         graph: What was reached so far.
         inner: The functions whose versions were asked so far, and those that they asked for.
-        loops: Functions further out that were asked in turn: what is computed here holds only within them.
+        loops: Functions further out that were asked in turn.
+        inside: What was computed inside this one and holds only there, by function and by all that is further out.
     """
 
     function: int
     graph: Graph
     inner: set[int] = field(factory=set[int])
     loops: set[int] = field(factory=set[int])
+    inside: dict[tuple[int, frozenset[int]], _Seen] = field(factory=dict[tuple[int, frozenset[int]], _Seen])
 
 
 _Path: TypeAlias = tuple[_Computation, ...]
@@ -149,21 +153,30 @@ class CodeVersion:
 
     # A version may be asked for while another is computed, and functions may call each other in circles. Then what is
     # found depends on who was asked first: `a` seen from `b` is not `a` by itself. So in a circle each version is
-    # computed by itself, with a mark in the place of those further out, and what was computed inside is thrown away.
+    # computed by itself, with a mark in the place of those further out, and what was computed inside is not kept.
 
     def _within(self, path: _Path) -> _Seen:
         """Return the version for a computation that is going on further out."""
-        own, outer = id(self._fn), [computation.function for computation in path]
-        if own in outer:
-            for computation in path[outer.index(own) + 1 :]:
-                computation.loops.add(own)
-            return _Seen(digest(b"recursion"), {}, Watch())
-        seen = self._standing()
-        if seen is None or not seen.inner.isdisjoint(outer):
-            seen = self._compute(path)
-        path[-1].inner.update(seen.inner, (own,))
+        outer = {computation.function: depth for depth, computation in enumerate(path)}
+        seen = self._seen_within(path, outer)
+        for function in seen.loops:
+            for computation in path[outer[function] + 1 :]:
+                computation.loops.add(function)
+        path[-1].inner.update(seen.inner, (id(self._fn),))
         path[-1].graph.watch.merge(seen.watch)
         return seen
+
+    def _seen_within(self, path: _Path, outer: Mapping[int, int]) -> _Seen:
+        """Return a mark if the version is being computed further out, else the version as it is within that."""
+        own = id(self._fn)
+        if own in outer:
+            return _Seen(digest(b"recursion"), {}, Watch(), loops=frozenset((own,)))
+        seen = self._standing()
+        if seen is not None and seen.inner.isdisjoint(outer):
+            return seen
+        place = (own, frozenset(outer))
+        inside = path[0].inside
+        return inside[place] if place in inside else inside.setdefault(place, self._compute(path))
 
     def _compute(self, path: _Path) -> _Seen:
         """Compute the version, and keep it unless it holds only within one further out."""
@@ -175,8 +188,9 @@ class CodeVersion:
             _path.reset(token)
         computation.graph.watch.seal()
         pieces = MappingProxyType(dict(computation.graph.titled_pieces()))
-        seen = _Seen(text, pieces, computation.graph.watch, frozenset(computation.inner))
-        if not computation.loops:
+        inner, loops = frozenset(computation.inner), frozenset(computation.loops)
+        seen = _Seen(text, pieces, computation.graph.watch, inner, loops)
+        if not loops:
             self._seen = seen
         return seen
 

@@ -30,7 +30,7 @@ DAMAGE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueE
 """What reading raises if the nodes are not of this format."""
 
 
-Make: TypeAlias = "Callable[[tuple[str, ...], Sequence[Any], Rest], object]"
+Make: TypeAlias = "Callable[[Sequence[Any], Rest], object]"
 
 
 @attrs.frozen
@@ -42,15 +42,15 @@ class Row:
         layout: How its instances are put together.
         tag: The kind of class it is here.
         nested: The places of fields that are lists or objects in some instance.
-        names: The fields that the stored instances have.
-        make: Makes an instance of fields, values and rest.
+        size: How many fields the stored instances have.
+        make: Makes an instance of their values and the rest.
     """
 
     stored: list[Any]
     layout: Layout
     tag: str
     nested: list[int]
-    names: tuple[str, ...]
+    size: int
     make: Make
 
     @classmethod
@@ -63,12 +63,12 @@ class Row:
             same: Compares a stored value with what a changed class makes of it.
         """
         name, digest, nested, names = stored
-        make: Make = layout.put_together
+        make: Make = layout.maker(tuple(names))
         if digest != layout.digest:
-            make = functools.partial(layout.adapt, same=same)
+            make = functools.partial(layout.adapt, tuple(names), same=same)
         elif not set(names).issubset(layout.fields):
             raise ValueError(name)
-        return cls(stored, layout, layout.tag, nested, tuple(names), make)
+        return cls(stored, layout, layout.tag, nested, len(names), make)
 
 
 class Reader:
@@ -130,7 +130,7 @@ def _read_instance(reader: Reader, node: list[Any]) -> object:
             raise StaleValue(f"{row.layout.name} is another kind of class now: {row.tag}, and was {node[0]}")
         rest = reader.named(node.pop(2))
     del node[:2]
-    if len(node) != len(row.names):
+    if len(node) != row.size:
         raise ValueError(row.layout.name)
     for place in row.nested:  # the table says where to look, since looking at every field takes as long as all the rest
         item = node[place]
@@ -138,7 +138,7 @@ def _read_instance(reader: Reader, node: list[Any]) -> object:
             node[place] = _READERS[item[0]](reader, item)
         elif type(item) is dict:
             node[place] = reader.named(item)
-    return row.make(row.names, node, rest)
+    return row.make(node, rest)
 
 
 def _read_text(_: Reader, node: list[Any]) -> object:

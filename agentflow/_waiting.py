@@ -7,70 +7,156 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
-from concurrent.futures import Future
-from typing import Any
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = ["Limiter", "wait", "wait_async"]
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["Limiter", "Place", "wait", "wait_async"]
+
+_SLICE: Final = 0.25  # seconds after which whoever waits looks whether it should go on waiting
+_IDLE: Final = 1.0  # seconds after which a holder that stands still has lost its place to whoever waits
 
 
-def wait(future: Future[Any], timeout: float | None) -> bool:
-    """Block until the future is done or the time is over; return whether it is done."""
-    if future.done():
-        return True
-    finished = threading.Event()
-    future.add_done_callback(lambda _: finished.set())
-    return finished.wait(timeout)
+def wait(future: Future[Any], timeout: float | None, check: Callable[[], object] | None = None) -> bool:
+    """Block until the future is done or the time is over; return whether it is done.
 
-
-async def wait_async(future: Future[Any], timeout: float | None) -> bool:  # noqa: ASYNC109 - the twin of wait()
-    """Suspend until the future is done or the time is over; return whether it is done."""
-    if future.done():
-        return True
-    loop = asyncio.get_running_loop()
-    finished = asyncio.Event()
-
-    def wake(_: Future[Any]) -> None:
-        if not loop.is_closed():  # a waiter whose loop is gone waits no more
-            loop.call_soon_threadsafe(finished.set)
-
-    future.add_done_callback(wake)
-    try:
-        async with asyncio.timeout(timeout):
-            await finished.wait()
-    except TimeoutError:
-        return future.done()
+    Args:
+        future: What to wait for.
+        timeout: For how many seconds at most.
+        check: Called now and then; what it raises ends the waiting.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while not future.done():
+        seconds = _next_slice(deadline, check)
+        if seconds is not None and seconds <= 0:
+            return False
+        with suppress(TimeoutError, CancelledError):
+            future.exception(seconds)
+        if check is not None:
+            check()
     return True
 
 
+async def wait_async(
+    future: Future[Any],
+    timeout: float | None,  # noqa: ASYNC109 - the twin of wait()
+    check: Callable[[], object] | None = None,
+) -> bool:
+    """Suspend until the future is done or the time is over; return whether it is done; see `wait`."""
+    if future.done():
+        return True
+    deadline = None if timeout is None else time.monotonic() + timeout
+    woken = _woken_by(future)
+    while not future.done():
+        seconds = _next_slice(deadline, check)
+        if seconds is not None and seconds <= 0:
+            return False
+        await asyncio.wait([woken], timeout=seconds)
+        if check is not None:
+            check()
+    return True
+
+
+def _next_slice(deadline: float | None, check: object) -> float | None:
+    left = None if deadline is None else deadline - time.monotonic()
+    if check is None:
+        return left
+    return _SLICE if left is None else min(left, _SLICE)
+
+
+def _woken_by(future: Future[Any]) -> asyncio.Future[None]:
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    def wake(_: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: then nobody waits in it any more
+            loop.call_soon_threadsafe(tell)
+
+    future.add_done_callback(wake)
+    return woken
+
+
+@attrs.define(eq=False)
+class Place:
+    """A place in a limiter, or in its queue.
+
+    Attributes:
+        holder: Who asked for it.
+        granted: Done when it is had.
+        idle_since: Since when its holder stands still, by the monotonic clock; None while it runs.
+    """
+
+    holder: object
+    granted: Future[None] = attrs.field(factory=Future)
+    idle_since: float | None = None
+
+
 class Limiter:
-    """So many at once in this process, threads and tasks alike, first come first served."""
+    """So many at once in this process, threads and tasks alike, first come first served.
+
+    A stream that nobody advances keeps its place, but not for ever while others wait: after a second it has lost it.
+    Else a consumer that stopped reading would hold up everybody, and `zip(step("a"), step("b"))` would wait for itself.
+    """
 
     def __init__(self, places: int) -> None:
         self._free = places
-        self._lock = threading.Lock()
-        self._queue: deque[Future[None]] = deque()
+        # A finalizer may leave while its own thread is in here: hence RLock.
+        self._mutex = threading.RLock()
+        self._queue: deque[Place] = deque()
+        self._held: set[Place] = set()
 
-    def enter(self) -> Future[None]:
-        """Ask for a place; it is had when the future is done."""
-        place: Future[None] = Future()
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                place.set_result(None)
-            else:
-                self._queue.append(place)
+    def enter(self, holder: object) -> Place:
+        """Ask for a place."""
+        place = Place(holder)
+        with self._mutex:
+            self._queue.append(place)
+            self._grant()
         return place
 
-    def leave(self, place: Future[None]) -> None:
+    def leave(self, place: Place) -> None:
         """Give a place back, or give up waiting for it."""
-        with self._lock:
-            if not place.done():
-                self._queue.remove(place)
-                return
-            if self._queue:
-                following = self._queue.popleft()
-            else:
+        with self._mutex:
+            if place in self._held:
+                self._held.remove(place)
                 self._free += 1
-                return
-        following.set_result(None)
+                self._grant()
+            elif place in self._queue:
+                self._queue.remove(place)
+
+    def let_pass(self, place: Place) -> None:
+        """Let somebody who waits go on without a place."""
+        with self._mutex:
+            if place in self._queue:
+                self._queue.remove(place)
+                place.granted.set_result(None)
+
+    def holders(self) -> Sequence[object]:
+        """Return who has a place."""
+        with self._mutex:
+            return [place.holder for place in self._held]
+
+    def take_back(self) -> None:
+        """Take the places of those who have stood still for long, if somebody waits."""
+        with self._mutex:
+            late = time.monotonic() - _IDLE
+            idle = [place for place in self._held if place.idle_since is not None and place.idle_since <= late]
+            for place in idle[: len(self._queue)]:
+                self.leave(place)
+
+    def _grant(self) -> None:
+        while self._free and self._queue:
+            self._free -= 1
+            place = self._queue.popleft()
+            self._held.add(place)
+            place.granted.set_result(None)

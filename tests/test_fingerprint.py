@@ -402,6 +402,19 @@ def test_versions_in_a_circle_do_not_depend_on_who_was_asked_first(load, order):
     assert len(set(found.values())) == 4
 
 
+def test_a_large_circle_is_computed_in_reasonable_time(load):
+    """Seven steps that all call each other are looked at by the sets they are in, not by every path through them."""
+    steps = "".join(
+        f"@Step\ndef {name}(): return agent, {', '.join(f'{it}()' for it in 'abcdefg')}\n" for name in "abcdefg"
+    )
+    main = load(main=f"from steps import Agent, Step\nagent = Agent()\n{steps}", steps=STEPS)
+
+    versions = {getattr(main, name).version.digest for name in "abcdefg"}
+
+    assert len(versions) == 7
+    assert main.Agent.asked < 20_000  # by paths it would be 95,000
+
+
 def test_a_change_reaches_every_step_of_a_circle(load):
     """A patched constant makes new versions of all steps that reach it, whether they were asked before or not."""
     main = load(main=CIRCLE, steps=STEPS)

@@ -589,6 +589,11 @@ def with_padding(byte):
     return np.frombuffer(bytes([1, byte, byte, byte, 2, 0, 0, 0]), dtype=dtype)
 
 
+def variable_text(*letters):
+    """Return an array of texts too long to stand in the array itself."""
+    return np.array([letter * 50 for letter in letters], np.dtypes.StringDType())
+
+
 def frame(**columns):
     return pd.DataFrame(columns)
 
@@ -703,6 +708,7 @@ SAME = [
     ("long doubles", lambda: np.array([1.5], "g"), lambda: np.array([3], "g") / 2),
     ("object array", lambda: np.array([{"a": 1, "b": 2}], object), lambda: np.array([{"b": 2, "a": 1}], object)),
     ("text array", lambda: np.array(["a", "bc"]), lambda: np.array(list(("a", "bc")))),
+    ("variable text", lambda: variable_text("a"), lambda: variable_text("b", "a")[1:]),
     ("numpy scalar", lambda: np.float64(1), lambda: np.float64("1.0")),
     ("empty array", lambda: np.zeros((0, 3)), lambda: np.empty((0, 3))),
     ("writable or not", lambda: np.arange(2), lambda: (a := np.arange(2), a.setflags(write=False))[0]),

@@ -19,7 +19,7 @@ import fingerprint_helpers
 from fingerprint_helpers import LANGUAGES, Style, shout as loud
 
 T = TypeVar("T")
-PROMPT = "Write about {topic}" "." f" In {LANGUAGES['en']}."
+PROMPT = f"Write about {{topic}}. In {LANGUAGES['en']}."
 LIMITS = (1, -2.5, 3j, b"\x00", None, True, ..., frozenset({"a", "b", ("c", 4)}))
 RETRY = timedelta(seconds=3)
 PRICE = Decimal("0.10")
@@ -173,5 +173,7 @@ def step(topic: str, /, depth: int = 2, *rest: Point, mood: Mood = Mood.LOUD, me
     from fingerprint_helpers import late
 
     values = [double(1), triple(2), add(1, 2), subtract(2, 1), cached(5), shape(1), even(4), shouting("a"), counter]
-    print(json.dumps(values), late(), again.LANGUAGES, Rights.READ | Rights.WRITE, PRICE, HERE, QUEUE, ORDER, walk, gather)
+    print(
+        json.dumps(values), late(), again.LANGUAGES, Rights.READ | Rights.WRITE, PRICE, HERE, QUEUE, ORDER, walk, gather
+    )
     return [Local(title=topic, mood=mood), Article.empty() @ Article.empty(), *map(str, options)][1:None:2]
