@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 import attrs
+import pydantic_core
 
 from agentflow._drive import Ask, Commit, adrive, drive
 from agentflow._keys import entry_key
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FRAME", "OUTSIDE", "ActiveRun", "Frame", "Home", "Refresh", "Token", "active_runs", "current_frame"]
 
-_NOT_STORED: Final = {"seq", "run_id"}  # columns of their own
+_COLUMNS: Final = ("seq", "run_id")  # of an event, which the store has beside its text
 
 
 @attrs.frozen
@@ -102,7 +103,7 @@ class ActiveRun:
         self.home = home
         self.refresh = refresh
         self.token = Token()
-        self._events: list[EventRecord] = []
+        self._events: list[tuple[Event, int, float]] = []
         self._mutex = threading.Lock()
         self.requests = self.input_tokens = self.output_tokens = 0
 
@@ -113,11 +114,16 @@ class ActiveRun:
 
     def note(self, event: Event) -> None:
         """Say that something happened; it is written with the next commit."""
-        at = event.at or time.time()
-        stamped = event.model_copy(update={"attempt": self.record.attempt, "at": at})
-        data = stamped.model_dump_json(exclude=_NOT_STORED).encode()
+        noted = (event, self.record.attempt, event.at or time.time())
         with self._mutex:
-            self._events.append(EventRecord(self.record.id, 0, at, data))
+            self._events.append(noted)
+
+    def _encoded(self, noted: tuple[Event, int, float]) -> EventRecord:
+        event, attempt, at = noted
+        fields = {**vars(event), "attempt": attempt, "at": at}
+        for column in _COLUMNS:
+            del fields[column]
+        return EventRecord(self.record.id, 0, at, pydantic_core.to_json(fields))
 
     @contextmanager
     def transaction(
@@ -137,7 +143,7 @@ class ActiveRun:
                 entries=tuple(entries),
                 forget=tuple(forget),
                 state=tuple(state),
-                events=tuple(events),
+                events=tuple(map(self._encoded, events)),
                 run=record,
                 fence=fence or self.fence,
             )

@@ -196,7 +196,7 @@ def _recorded_body(record: RunRecord) -> bytes:
     return Remembered.unpack(record.result).body
 
 
-def _refresh(asked: bool | str | Step[Any, Any] | Iterable[str | Step[Any, Any]]) -> Refresh:
+def _refresh(asked: bool | str | Step[Any, Any] | Iterable[str | Step[Any, Any]]) -> Refresh:  # noqa: FBT001 - as it was asked for
     if isinstance(asked, bool):
         return Refresh(everything=asked)
     if isinstance(asked, str | Step):

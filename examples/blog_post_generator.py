@@ -1,6 +1,6 @@
 """Search the web, read what was found, write a blog post; nothing that is done is ever done twice.
 
-    python examples/blog_post_generator.py "Why Cats Secretly Run the Internet"
+python examples/blog_post_generator.py "Why Cats Secretly Run the Internet"
 
 Run it again: the post is there at once. Kill it half way and run it again: it goes on where it was.
 `--refresh search`, `--refresh articles` and `--refresh post` do one part anew.

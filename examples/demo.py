@@ -1,6 +1,6 @@
-"""The blog post three times: written, remembered, and killed half way and continued. `scripts/demo` runs it.
+"""The blog post three times: written, remembered, and killed half way and continued; `scripts/demo` runs it.
 
-    python examples/demo.py "Why Cats Secretly Run the Internet"
+python examples/demo.py "Why Cats Secretly Run the Internet"
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 
 os.environ.setdefault("OFFLINE_DELAY", "0.002")
 
 from blog_post_generator import SERVICES, TOPICS, blog_post, slug
 
 from agentflow import Run, configure
+from agentflow.events import StepCompleted, StepHit
 
 SESSION = "killed-half-way"
 CHUNKS_BEFORE_THE_KILL = 120
@@ -45,7 +47,7 @@ def account(run: Run, attempt: int) -> str:
     counts = Counter(
         (event.step.partition(":")[2], said[event.type])
         for event in run.events()
-        if event.attempt == attempt and (event.type == "step_completed" or event.type == "step_hit")
+        if isinstance(event, StepCompleted | StepHit) and event.attempt == attempt
     )
     return "\n".join(f"    {step:<15} {what:<9} {count}" for (step, what), count in sorted(counts.items()))
 
@@ -78,7 +80,7 @@ def main() -> None:
         return
     topic = " ".join(sys.argv[1:]) or TOPICS[0]
     with tempfile.TemporaryDirectory(prefix="agentflow-demo-") as directory:
-        os.environ["AGENTFLOW_STORE"] = os.path.join(directory, "store")
+        os.environ["AGENTFLOW_STORE"] = str(Path(directory) / "store")
         print(SERVICES.note or "(running on the real services)")
         heading(f"1. Writing about: {topic}")
         timed(topic)

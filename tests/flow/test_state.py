@@ -417,7 +417,7 @@ def test_reading_undeclared_state_warns_once():
         peek(1)
         peek(2)
 
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="reads state") as caught:
         run(body)
 
     assert len(caught) == 1

@@ -23,7 +23,6 @@ from agentflow import (
 from agentflow._state import State
 from agentflow.stores import DiskStore, MemoryStore, Store
 
-
 # --- steps keep their signature, less the context
 
 
