@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 
     from agentflow.stores._base import Store, Transaction
 
-__all__ = ["Ask", "Commit", "Pause", "Perform", "Until", "adrive", "call_in_thread", "commit", "commit_here", "drive"]
+__all__ = [
+    "Ask",
+    "Commit",
+    "Pause",
+    "Perform",
+    "Until",
+    "adrive",
+    "begin_in_thread",
+    "commit_here",
+    "drive",
+    "in_thread",
+    "unwrapped",
+]
 
 R = TypeVar("R")
 
@@ -38,10 +50,15 @@ class Pause:
 
 @attrs.define
 class Until:
-    """Wait until a future is done or a time is over; `reached` tells which."""
+    """Wait until a future is done or a time is over; `reached` tells which.
+
+    Attributes:
+        check: Called now and then; what it raises ends the waiting.
+    """
 
     future: Future[Any]
     timeout: float | None = None
+    check: Callable[[], object] | None = None
     reached: bool = False
 
 
@@ -72,6 +89,19 @@ class Perform:
 Ask = Pause | Until | Commit | Perform
 
 
+class Stopped(Exception):  # noqa: N818 - no error of its own
+    """Carries a `StopIteration` of the user's code through a procedure, since a generator cannot let one pass (PEP 479)."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """Return the error that the user's code raised."""
+    return error.error if isinstance(error, Stopped) else error
+
+
 def drive(procedure: Generator[Ask, None, R]) -> R:
     """Go through a procedure in this thread."""
     error: BaseException | None = None
@@ -80,24 +110,42 @@ def drive(procedure: Generator[Ask, None, R]) -> R:
             ask = next(procedure) if error is None else procedure.throw(error)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
+        except Stopped as stopped:
+            error = stopped.error
+            break
         error = None
         try:
             _do(ask)
+        except StopIteration as stop:
+            error = Stopped(stop)
         except BaseException as raised:  # noqa: BLE001 - the procedure decides what it means
             error = raised
+    raise error
 
 
 async def adrive(procedure: Generator[Ask, None, R]) -> R:
-    """Go through a procedure in this task."""
+    """Go through a procedure in this task.
+
+    A commit that has begun is not called back. Cancelled meanwhile, the procedure first learns how it ended and does
+    what belongs to it; the cancellation follows with the next thing that waits.
+    """
     error: BaseException | None = None
+    cancelled: BaseException | None = None
     while True:
         try:
             ask = next(procedure) if error is None else procedure.throw(error)
         except StopIteration as stop:
+            if cancelled is not None:
+                raise cancelled from None
             return stop.value  # type: ignore[no-any-return]
         error = None
         try:
-            await _ado(ask)
+            if isinstance(ask, Commit):
+                cancelled = await _commit(ask.store, ask.transaction) or cancelled
+            elif cancelled is None:
+                await _ado(ask)
+            else:
+                error, cancelled = cancelled, None
         except BaseException as raised:  # noqa: BLE001 - the procedure decides what it means
             error = raised
 
@@ -106,31 +154,26 @@ def _do(ask: Ask) -> None:
     match ask:
         case Pause(seconds):
             time.sleep(seconds)
-        case Until(future, timeout):
-            ask.reached = wait(future, timeout)
+        case Until(future, timeout, check):
+            ask.reached = wait(future, timeout, check)
         case Commit(store, transaction):
             store.commit(transaction)
         case Perform(call, limit, abandon):
-            ask.result = call() if limit is None else call_in_thread(call, limit, abandon)
+            ask.result = call() if limit is None else _within_thread(call, limit, abandon)
 
 
-async def _ado(ask: Ask) -> None:
+async def _ado(ask: Pause | Until | Perform) -> None:
     match ask:
         case Pause(seconds):
             await asyncio.sleep(seconds)
-        case Until(future, timeout):
-            ask.reached = await wait_async(future, timeout)
-        case Commit(store, transaction):
-            await commit(store, transaction)
+        case Until(future, timeout, check):
+            ask.reached = await wait_async(future, timeout, check)
         case Perform(call, limit, abandon):
             ask.result = await (call() if limit is None else _within(call, limit, abandon))
 
 
-async def commit(store: Store, transaction: Transaction) -> None:
-    """Make a transaction durable without blocking the loop.
-
-    A commit that has begun is not called back: cancelled meanwhile, the task first learns how it ended.
-    """
+async def _commit(store: Store, transaction: Transaction) -> BaseException | None:
+    """Make a transaction durable without blocking the loop; return the cancellation that came meanwhile."""
     future = store.commit_soon(transaction)
     cancelled: BaseException | None = None
     while not future.done():
@@ -139,25 +182,37 @@ async def commit(store: Store, transaction: Transaction) -> None:
         except asyncio.CancelledError as error:
             cancelled = error
     future.result()
-    if cancelled is not None:
-        raise cancelled
+    return cancelled
 
 
 async def _within(call: Callable[[], Any], limit: float, abandon: Callable[[], None]) -> Any:
     try:
         async with asyncio.timeout(limit) as clock:
-            return await call()
+            result = await call()
     except TimeoutError:
         if clock.expired():
             abandon()
         raise
+    if clock.expired():  # the code has caught the cancellation, and what it gives is what it had until then
+        abandon()
+        raise TimeoutError
+    return result
 
 
-def call_in_thread(call: Callable[[], Any], limit: float, abandon: Callable[[], None]) -> Any:
-    """Run sync code in a thread of its own with the caller's context, and wait for it so long and no longer.
+def _within_thread(call: Callable[[], Any], limit: float, abandon: Callable[[], None]) -> Any:
+    # A thread cannot be stopped from outside: at the limit it is left alone, and `abandon` takes its rights away.
+    outcome = begin_in_thread(call)
+    try:
+        if not wait(outcome, limit):
+            raise TimeoutError  # noqa: TRY301 - left like every other way out
+    except BaseException:
+        abandon()
+        raise
+    return outcome.result()
 
-    A thread cannot be stopped from outside: at the limit it is left alone, and `abandon` takes its rights away.
-    """
+
+def begin_in_thread(call: Callable[[], Any]) -> Future[Any]:
+    """Have sync code run in a thread of its own with the caller's context."""
     outcome: Future[Any] = Future()
 
     def run() -> None:
@@ -167,13 +222,21 @@ def call_in_thread(call: Callable[[], Any], limit: float, abandon: Callable[[], 
             outcome.set_exception(error)
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name="agentflow-step", daemon=True).start()
-    try:
-        if not wait(outcome, limit):
-            raise TimeoutError  # noqa: TRY301 - left like every other way out
-    except BaseException:
-        abandon()
-        raise
-    return outcome.result()
+    return outcome
+
+
+async def in_thread(call: Callable[[], R]) -> R:
+    """Await sync code that runs in a thread of the loop's pool with the caller's context."""
+
+    def run() -> R:
+        try:
+            return call()
+        except (
+            StopIteration
+        ) as stop:  # a future cannot carry one, and before Python 3.12 its waiter would wait for ever
+            raise RuntimeError("a function that was called in a thread raised StopIteration") from stop
+
+    return await asyncio.to_thread(run)
 
 
 def commit_here(store: Store, transaction: Transaction) -> Future[None] | None:

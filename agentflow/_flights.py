@@ -21,7 +21,9 @@ from agentflow.exceptions import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["FLIGHTS", "Failed", "Flight", "GivenUp", "Landed", "Outcome", "own_copy", "waiting_for"]
+    from agentflow._waiting import Limiter, Place
+
+__all__ = ["FLIGHTS", "Failed", "Flight", "GivenUp", "Landed", "Outcome", "own_copy", "queueing", "waiting_for"]
 
 
 @attrs.frozen
@@ -48,24 +50,49 @@ Outcome = Landed | Failed | GivenUp
 
 def own_copy(error: Exception) -> Exception:
     """Return a shallow copy of an exception, so that two threads do not raise (and annotate) one object."""
-    try:
-        twin = copy.copy(error)
-    except Exception:  # noqa: BLE001 - an exception of the user's that cannot be copied is shared as it is
+    twin = _twin(error)
+    if twin is None:
         return error
-    if type(twin) is not type(error):
-        return error
+    twin.__dict__.update(error.__dict__)
+    if notes := getattr(error, "__notes__", None):
+        twin.__notes__ = list(notes)
     twin.__cause__, twin.__context__ = error.__cause__, error.__context__
     twin.__suppress_context__ = error.__suppress_context__
     return twin.with_traceback(error.__traceback__)
 
 
+def _twin(error: Exception) -> Exception | None:
+    # Copying calls the class with the error's arguments, which is wrong where its __init__ takes others than it passes on.
+    # Making it without __init__ is wrong where a builtin keeps fields outside __dict__. So the first that agrees is taken.
+    for make in (copy.copy, lambda error: type(error).__new__(type(error), *error.args)):
+        try:
+            twin = make(error)
+            if type(twin) is type(error) and _same(twin.args, error.args) and str(twin) == str(error):
+                return cast("Exception", twin)
+        except Exception:  # noqa: BLE001, PERF203 - an exception of the user's that cannot be copied is shared as it is
+            continue
+    return None
+
+
+def _same(some: tuple[object, ...], others: tuple[object, ...]) -> bool:
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
+
+
 class Flight:
-    """One execution of one key that is under way."""
+    """One execution of one key that is under way.
+
+    Attributes:
+        name: The step's.
+        done: Told how it ended.
+        blocked_on: The flights that it waits for now.
+        queued: The place that it waits for now, None if it waits for none.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.done: Future[Outcome] = Future()
         self.blocked_on: list[Flight] = []
+        self.queued: tuple[Limiter, Place] | None = None
 
     def end(self, outcome: Outcome) -> None:
         """Tell everyone who waits; the first word counts."""
@@ -80,7 +107,8 @@ class _Flights:
     """The executions under way in this process, by store and key."""
 
     def __init__(self) -> None:
-        self.mutex = threading.Lock()
+        # A finalizer (of a stream that nobody holds any more) may end a flight while its own thread is in here: hence RLock.
+        self.mutex = threading.RLock()
         self._under_way: dict[tuple[str, str], Flight] = {}
 
     def join(
@@ -121,13 +149,16 @@ def waiting_for(flight: Flight, within: Sequence[Flight]) -> Iterator[None]:
         UsageError: If that flight, in the end, waits for the caller.
     """
     with FLIGHTS.mutex:
-        if _reaches(flight, within):
+        ahead = _ahead_of(flight) if within else ()
+        if any(own in ahead for own in within):
             raise UsageError(
                 f"steps wait for each other in a circle: {' -> '.join(own.name for own in within)} -> {flight.name}: "
                 "give the inner calls other arguments, or call the bare functions with .fn"
             )
         for own in within:
             own.blocked_on.append(flight)
+        for waiter in ahead:
+            _lend_place(waiter)
     try:
         yield
     finally:
@@ -136,19 +167,36 @@ def waiting_for(flight: Flight, within: Sequence[Flight]) -> Iterator[None]:
                 own.blocked_on.remove(flight)
 
 
-def _reaches(flight: Flight, within: Sequence[Flight]) -> bool:
-    if not within:
-        return False
-    seen: set[int] = set()
-    ahead = [flight]
-    while ahead:
-        current = ahead.pop()
-        if any(current is own for own in within):
-            return True
-        if id(current) not in seen:
-            seen.add(id(current))
-            ahead += current.blocked_on
-    return False
+@contextmanager
+def queueing(flight: Flight, limiter: Limiter, place: Place) -> Iterator[None]:
+    """Say for a block that a flight waits for a place; it passes without if a holder of one comes to wait for the flight."""
+    with FLIGHTS.mutex:
+        flight.queued = limiter, place
+        _lend_place(flight)
+    try:
+        yield
+    finally:
+        flight.queued = None
+
+
+def _lend_place(flight: Flight) -> None:
+    # A holder that waits for others does not use its place, and would wait for ever if they waited for that very place.
+    if flight.queued is not None:
+        limiter, place = flight.queued
+        holders = (holder for holder in limiter.holders() if isinstance(holder, Flight))
+        if any(holder.blocked_on and flight in _ahead_of(holder) for holder in holders):
+            limiter.let_pass(place)
+
+
+def _ahead_of(flight: Flight) -> list[Flight]:
+    """Return a flight and all that it waits for, directly or not."""
+    found, seen = [flight], {id(flight)}
+    for current in found:  # grows meanwhile
+        for other in current.blocked_on:
+            if id(other) not in seen:
+                seen.add(id(other))
+                found.append(other)
+    return found
 
 
 def _after_fork() -> None:

@@ -104,7 +104,8 @@ class ActiveRun:
         self.refresh = refresh
         self.token = Token()
         self._events: list[tuple[Event, int, float]] = []
-        self._mutex = threading.Lock()
+        # A finalizer (of a stream that nobody holds any more) may say something while its own thread is in here: hence RLock.
+        self._mutex = threading.RLock()
         self.requests = self.input_tokens = self.output_tokens = 0
 
     @property
@@ -114,9 +115,11 @@ class ActiveRun:
 
     def note(self, event: Event) -> None:
         """Say that something happened; it is written with the next commit."""
-        noted = (event, self.record.attempt, event.at or time.time())
         with self._mutex:
-            self._events.append(noted)
+            self._events.append(self._stamped(event))
+
+    def _stamped(self, event: Event) -> tuple[Event, int, float]:
+        return event, self.record.attempt, event.at or time.time()
 
     def _encoded(self, noted: tuple[Event, int, float]) -> EventRecord:
         event, attempt, at = noted
@@ -134,16 +137,27 @@ class ActiveRun:
         state: Sequence[StateWrite] = (),
         record: RunRecord | None = None,
         fence: Fence | None = None,
+        saying: Event | None = None,
     ) -> Iterator[Transaction]:
-        """Make a transaction that also carries what was noted so far; noted again if the block raises."""
+        """Make a transaction that also carries what was noted so far; noted again if the block raises.
+
+        Args:
+            entries: Results to remember.
+            forget: Keys of results to forget.
+            state: Changes of state.
+            record: The run's new row.
+            fence: Under which condition it may be written, if not that the run is still ours.
+            saying: An event that is true only with this very commit, so that it is not noted again.
+        """
         with self._mutex:
             events, self._events = self._events, []
         try:
+            told = [*events, self._stamped(saying)] if saying else events
             yield Transaction(
                 entries=tuple(entries),
                 forget=tuple(forget),
                 state=tuple(state),
-                events=tuple(map(self._encoded, events)),
+                events=tuple(map(self._encoded, told)),
                 run=record,
                 fence=fence or self.fence,
             )
@@ -304,7 +318,7 @@ class FrameRecording:
 
 FRAME: Final[ContextVar[Frame | None]] = ContextVar("agentflow_frame", default=None)
 
-_counting: Final = threading.Lock()
+_counting: Final = threading.RLock()  # as above
 _active: Final[set[int]] = set()
 _numbers: Final = itertools.count()
 

@@ -6,6 +6,9 @@ task at every item (web frameworks do). So its code runs in its own `contextvars
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -13,7 +16,7 @@ import attrs
 from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
     from contextvars import Context
 
 __all__ = ["AsyncSource", "End", "Item", "Source", "refuse_sent"]
@@ -35,12 +38,27 @@ class End:
     value: Any = None
 
 
-class Source:
-    """A generator and the context that its code runs in."""
+def _nothing() -> None:
+    pass
 
-    def __init__(self, generator: Generator[Any, Any, Any], context: Context) -> None:
+
+class Source:
+    """A generator and the context that its code runs in.
+
+    Args:
+        generator: The generator.
+        context: The context.
+        ended: Called once its code will not run any more.
+    """
+
+    def __init__(
+        self, generator: Generator[Any, Any, Any], context: Context, ended: Callable[[], None] = _nothing
+    ) -> None:
         self._generator = generator
         self._context = context
+        self._ended = ended
+        self._unwanted = False
+        self._once = threading.Lock()
 
     def pull(self) -> Item | End:
         """Advance it."""
@@ -51,65 +69,114 @@ class Source:
         return self._step(self._generator.throw, error)
 
     def close(self) -> None:
-        """Close it."""
-        self._context.run(self._generator.close)
+        """Close it; if a thread that was left alone is still in its code, that one does it when it comes out."""
+        self._unwanted = True
+        if not self._generator.gi_running and self._once.acquire(blocking=False):
+            try:
+                self._context.run(self._generator.close)
+            finally:
+                self._ended()
 
     def _step(self, advance: Callable[..., Any], *args: Any) -> Item | End:
         try:
-            return Item(self._context.run(advance, *args))
+            moment: Item | End = Item(self._context.run(advance, *args))
         except StopIteration as stop:
-            return End(stop.value)
+            moment = End(stop.value)
+            self._ended()
+        except BaseException:
+            self._ended()
+            raise
+        if self._unwanted:
+            self.close()
+        return moment
 
 
 class AsyncSource:
-    """An async generator and the context that its code runs in."""
+    """An async generator and the context that its code runs in.
 
-    def __init__(self, generator: AsyncGenerator[Any, Any], context: Context) -> None:
+    Args:
+        generator: The generator.
+        context: The context.
+        ended: Called once its code will not run any more.
+    """
+
+    def __init__(
+        self, generator: AsyncGenerator[Any, Any], context: Context, ended: Callable[[], None] = _nothing
+    ) -> None:
         self._generator = generator
         self._context = context
+        self._ended = ended
+        self._begun = False
 
-    async def pull(self) -> Item | End:
+    def pull(self) -> Awaitable[Item | End]:
         """Advance it."""
-        return await self._step(self._generator.__anext__)
+        if self._begun:
+            return _Step(self._generator.__anext__(), self._context.run, self._ended)
+        self._begun = True
+        with _unknown_to_the_loop():
+            return _Step(self._generator.__anext__(), self._context.run, self._ended)
 
-    async def throw(self, error: BaseException) -> Item | End:
+    def throw(self, error: BaseException) -> Awaitable[Item | End]:
         """Advance it by an exception raised where it stands."""
-        return await self._step(self._generator.athrow, error)
+        return _Step(self._generator.athrow(error), self._context.run, self._ended)
 
     async def close(self) -> None:
         """Close it."""
-        await _InContext(self._generator.aclose(), self._context)
-
-    async def _step(self, advance: Callable[..., Awaitable[Any]], *args: Any) -> Item | End:
-        try:
-            return Item(await _InContext(self._context.run(advance, *args), self._context))
-        except StopAsyncIteration:
-            return End()
+        with _unknown_to_the_loop():
+            closing = self._generator.aclose()
+        await _Step(closing, self._context.run, self._ended)
+        self._ended()
 
 
-class _InContext:
-    """Awaits something so that its code runs in a context, also after every suspension, while the task keeps its own."""
+@contextlib.contextmanager
+def _unknown_to_the_loop() -> Iterator[None]:
+    """Keep a generator from being closed by the loop it was begun in; whoever has the source closes it, once.
 
-    def __init__(self, awaitable: Awaitable[Any], context: Context) -> None:
-        self._awaitable = awaitable
-        self._context = context
+    At its end a loop closes all generators that it knows at the same time, the consumer's and the source inside it too.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        run = self._context.run
-        steps = run(self._awaitable.__await__)
-        advance: Callable[..., Any] = steps.__next__
+
+class _Step:
+    """Awaits one advance of an async generator so that its code runs in a context, also after every suspension.
+
+    The task keeps its own. One object and one generator for each item, since every token of every stream comes through here.
+    """
+
+    __slots__ = ("_advance", "_ended", "_run")
+
+    def __init__(self, advance: Awaitable[Any], run: Callable[..., Any], ended: Callable[[], None]) -> None:
+        self._advance = advance
+        self._run = run
+        self._ended = ended
+
+    def __await__(self) -> Generator[Any, Any, Item | End]:
+        run = self._run
+        steps = self._advance.__await__()
+        proceed: Callable[..., Any] = steps.__next__
         argument: tuple[Any, ...] = ()
         while True:
             try:
-                waited_for = run(advance, *argument)
+                waited_for = run(proceed, *argument)
             except StopIteration as stop:
-                return stop.value
+                return Item(stop.value)
+            except StopAsyncIteration:
+                self._ended()
+                return End()
+            except BaseException:
+                self._ended()
+                raise
             try:
                 reply = yield waited_for
             except BaseException as error:  # noqa: BLE001 - cancellation belongs to the code inside
-                advance, argument = steps.throw, (error,)
+                proceed, argument = steps.throw, (error,)
             else:
-                advance, argument = (steps.__next__, ()) if reply is None else (steps.send, (reply,))
+                proceed, argument = (steps.__next__, ()) if reply is None else (steps.send, (reply,))
 
 
 def refuse_sent(sent: object, what: str) -> None:

@@ -39,7 +39,7 @@ def _content(array: Any) -> object:
     dtype = array.dtype
     if dtype.names is not None:  # field by field: the bytes between them are accidental
         return [_content(array[name]) for name in dtype.names]
-    if dtype.hasobject or dtype.kind == "T":
+    if dtype.hasobject:  # also text of any length, which is kept outside of the array
         return array.ravel().tolist()
     if array.nbytes == 0:
         return b""

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from agentflow._layout import Refused
 from agentflow._type_changes import StaleValue
-from agentflow._type_layout import Refused, layout_of
+from agentflow._type_layout import layout_of
 from agentflow._type_registry import KnownTypes, class_name, reachable, register
 from agentflow._value_reader import DAMAGE, Reader, Row
 from agentflow._value_writer import Writer
@@ -27,7 +28,7 @@ from agentflow.exceptions import IncompatibleStore, PayloadTooLarge, StoreCorrup
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agentflow._type_layout import Layout
+    from agentflow._layout import Layout
 
 __all__ = [
     "MAX_BODY_BYTES",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
 import attrs
 
-from agentflow._calls import StepCall, StepSpec, plain_transaction, value_call
+from agentflow._calls import StepCall, StepSpec, plain_transaction
 from agentflow._context import Context
 from agentflow._decorated import Decorated
-from agentflow._drive import adrive, drive
+from agentflow._drive import adrive, drive, in_thread
 from agentflow._fingerprint import function_digest
 from agentflow._frames import FRAME, OUTSIDE, Frame, Home, current_frame
 from agentflow._generators import AsyncSource, Source
@@ -23,7 +22,9 @@ from agentflow._retry import RetryPolicy, retry_policy, seconds
 from agentflow._serialization import codec_for
 from agentflow._settings import default_store, store_at
 from agentflow._state import BodyState
-from agentflow._streams import aplay, context_of, decode_stream, play, stream_result
+from agentflow._shared_stream import decode_stream, stream_result
+from agentflow._streams import aplay, context_of, play
+from agentflow._value_calls import value_call
 from agentflow._waiting import Limiter
 from agentflow.exceptions import UsageError
 from agentflow.stores._base import Store, Transaction
@@ -300,7 +301,7 @@ class PlainStep(Step[P, T]):
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await the result; the step runs in a thread."""
-        return await asyncio.to_thread(self, *args, **kwargs)
+        return await in_thread(lambda: self(*args, **kwargs))
 
 
 class AsyncStep(Step[P, T]):
@@ -330,12 +331,12 @@ class StreamStep(Step[P, T], Generic[P, Y, T]):
         return play(call, self._codec, functools.partial(self._open, call))
 
     def _open(self, call: StepCall, frame: Frame) -> Source:
-        _, args, kwargs = self._arguments(call, frame)
-        return Source(self.fn(*args, **kwargs), context_of(frame))
+        context, args, kwargs = self._arguments(call, frame)
+        return Source(self.fn(*args, **kwargs), context_of(frame), context.close if context else _nothing)
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await what the finished stream gives; it is consumed in a thread."""
-        return await asyncio.to_thread(lambda: cast("T", _drained(self(*args, **kwargs))))
+        return await in_thread(lambda: cast("T", _drained(self(*args, **kwargs))))
 
 
 class AsyncStreamStep(Step[P, list[Y]], Generic[P, Y]):
@@ -347,12 +348,16 @@ class AsyncStreamStep(Step[P, list[Y]], Generic[P, Y]):
         return aplay(call, self._codec, functools.partial(self._open, call))
 
     def _open(self, call: StepCall, frame: Frame) -> AsyncSource:
-        _, args, kwargs = self._arguments(call, frame)
-        return AsyncSource(self.fn(*args, **kwargs), context_of(frame))
+        context, args, kwargs = self._arguments(call, frame)
+        return AsyncSource(self.fn(*args, **kwargs), context_of(frame), context.close if context else _nothing)
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> list[Y]:
         """Await what the finished stream gives: its items, joined if all are text."""
         return cast("list[Y]", stream_result([item async for item in self(*args, **kwargs)], None))
+
+
+def _nothing() -> None:
+    """There is no context to close."""
 
 
 @contextlib.contextmanager

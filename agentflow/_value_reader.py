@@ -21,8 +21,8 @@ from agentflow._value_writer import CLASSES, FACTORIES, PLAIN, TEXT, WITH_REST
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from agentflow._layout import Layout, Rest
     from agentflow._type_changes import Same
-    from agentflow._type_layout import Layout, Rest
 
 __all__ = ["DAMAGE", "Reader", "Row"]
 

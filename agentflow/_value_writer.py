@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 from pydantic_core import to_json
 
+from agentflow._layout import Refused
 from agentflow._scalars import SCALARS, url_scalar
-from agentflow._type_layout import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from agentflow._layout import Layout
     from agentflow._scalars import Scalar
-    from agentflow._type_layout import Layout
 
 __all__ = ["CLASSES", "FACTORIES", "MAX_DEPTH", "PLAIN", "TEXT", "WITH_REST", "Writer", "shown"]
 

@@ -22,7 +22,8 @@ from agentflow._session import Session
 from agentflow._settings import default_store, require_session, store_at
 from agentflow._signature import call_by_name
 from agentflow._step import Step, checked_session
-from agentflow._streams import context_of, decode_stream, stream_result
+from agentflow._shared_stream import decode_stream, stream_result
+from agentflow._streams import context_of
 from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:

@@ -19,6 +19,8 @@ import pytest
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser
 
+from agentflow import _registry, _settings
+
 ROOT = Path(__file__).parent.parent
 
 # What would look like a program to a reader and to no parser of ours, so nobody would notice that it does not run.
@@ -81,6 +83,10 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("AGENTFLOW_STORE", "memory:")
+    # A program has a process of its own: no name is taken in it, and what it configures ends with it.
+    monkeypatch.setattr(_registry, "_places", {})
+    monkeypatch.setattr(_settings, "_settings", _settings._Settings())
+    monkeypatch.setattr(_settings, "_stores", {})
 
     def run_text(text: Text) -> None:
         module = ModuleType(re.sub(r"\W", "_", text.name))
@@ -131,3 +137,28 @@ def test_a_block_in_a_comment_belongs_to_the_program(run):
 
     with pytest.raises(NameError):
         run(Text("unprepared.md", "```python\nassert x == 1\n```\n"))
+
+
+FIRST_OF_ITS_PROCESS = """
+```python
+import agentflow
+
+@agentflow.cached_step(name="count")
+def count() -> int:
+    return 1
+
+@agentflow.workflow
+def total() -> int:
+    return count()
+
+assert not count.is_cached()
+assert count() == total() == 1
+agentflow.configure(require_session=True)
+```
+"""
+
+
+@pytest.mark.parametrize("name", ["first.md", "second.md"])
+def test_no_text_knows_of_another(name, run):
+    """Names are free, nothing is remembered and nothing configured, whatever ran before in this process."""
+    run(Text(name, FIRST_OF_ITS_PROCESS))

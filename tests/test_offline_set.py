@@ -458,6 +458,20 @@ def test_a_long_paragraph_is_quoted_by_its_beginning(offline):
     assert "Title" not in post
 
 
+def test_a_takeaway_is_new_and_stands_on_its_own(offline):
+    """Not the introduction again, and no sentence that points at the one before it."""
+    content = (
+        "Cats and only cats are what cats think of. They are right about it.\n\n## More\n\n"
+        "Something else is said here before it comes. This is what cats and cats alone have always been thinking. "
+        "In the evening the cats are awake and look around."
+    )
+
+    post = write(offline, "Cats", [{"title": "T", "url": "https://a.test/", "text": content}])
+
+    takeaways = post.partition("## Key Takeaways")[2].partition("## Sources")[0].strip()
+    assert takeaways == "- In the evening the cats are awake and look around. [[1]](https://a.test/)"
+
+
 def test_the_title_in_a_text_is_no_section(offline):
     """Many pages repeat their title above the article; what stands under it alone is the introduction."""
     content = "# The Title\n\nOne is here. Two is here.\n\nThree is here. Four is here.\n\n## Part\n\nFive. Six."

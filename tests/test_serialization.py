@@ -878,6 +878,18 @@ def test_what_is_loaded_is_a_copy():
     assert value == codec.loads(body) == {"a": [Leaf(1)]}
 
 
+def test_loaded_models_share_nothing():
+    """Two models of one value, or of two loads, each have a set of their own of the fields that were set."""
+    codec = codec_for(list[Dog])
+    body = codec.dumps([Dog(name="a", tricks=[])] * 2, owner="a test")
+
+    one, other = codec.loads(body)
+    one.__pydantic_fields_set__.clear()
+
+    assert other.model_fields_set == {"name", "tricks"}
+    assert codec.loads(body)[0].model_fields_set == {"name", "tricks"}
+
+
 def test_a_codec_is_shared_between_threads():
     """One codec reads and writes in many threads at once."""
     codec = Codec(list[Animal])
@@ -1145,6 +1157,7 @@ def test_the_source_has_no_way_to_run_data():
 
 
 CODEC_MODULES = [
+    "_layout",
     "_scalars",
     "_serialization",
     "_type_changes",
@@ -1233,6 +1246,11 @@ class WithNote:
 
 
 @dataclass(slots=True)
+class WithSlots:
+    x: int
+
+
+@dataclass(slots=True)
 class Empty:
     pass
 
@@ -1252,7 +1270,11 @@ def test_a_field_that_was_deleted_stays_deleted():
     value = WithNote(1)
     del value.x
 
+    slotted = WithSlots(1)
+    del slotted.x
+
     assert not hasattr(copy_of(value, WithNote), "x")
+    assert not hasattr(copy_of(slotted, WithSlots), "x")
     assert copy_of([WithNote(2), value], WithNote)[0] == WithNote(2)
 
 

@@ -113,12 +113,14 @@ class Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     """A diskcache directory behind one connection, written in flat transactions.
 
     Args:
-        file: The database; it must exist, and be empty or a store.
+        file: The database: a store, or an empty file.
         synchronous: SQLite's setting, 2 for FULL and 1 for NORMAL.
-        create: What makes the tables beside diskcache's, if the file is empty; else None, and nothing is written.
+        create: Makes the tables beside diskcache's in an empty file; a store is not written by being opened.
     """
 
-    def __init__(self, file: Path, *, synchronous: int, create: Callable[[Callable[..., Any]], None] | None) -> None:
+    def __init__(
+        self, file: Path, *, synchronous: int, create: Callable[[Callable[..., Any]], None] | None = None
+    ) -> None:
         self._file = file
         self._synchronous = synchronous
         self._connection: sqlite3.Connection | None = None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["OPENING", "LockFile"]
 
 OPENING: Final = "opening"
-"""The lock of whoever opens the store for writing; names of others' locks begin with `lock:`."""
+"""The lock of whoever makes the store; names of others' locks begin with `lock:`."""
 
 # struct flock, for F_GETLK, which tells who holds a lock without taking it.
 _LINUX: Final = "hhqqi4x"

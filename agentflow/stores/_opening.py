@@ -1,7 +1,12 @@
-"""Opening a store's file: what it is, and making it where there is none."""
+"""Opening a store's file, and making it where there is none.
+
+It is made under another name and renamed when it is whole, so that a process which dies meanwhile leaves nothing half made,
+and processes that begin at once never see each other's beginnings.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from agentflow.exceptions import IncompatibleStore
@@ -11,23 +16,42 @@ from agentflow.stores._diskcache import Cache, connect
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
+    from pathlib import Path
 
     from agentflow.stores._place import Place
 
-__all__ = ["check_file", "open_cache"]
+__all__ = ["check_file", "create_store", "open_cache"]
+
+_FULL = 2  # SQLite's `synchronous`
+
+
+def create_store(place: Place) -> None:
+    """Make a store where there is none; the caller has the lock `OPENING`."""
+    place.make()
+    if place.now() is not None:
+        return
+    new = place.file.with_name(place.file.name + ".new")
+    for rest in ("", "-journal", "-wal", "-shm"):  # of a process that died here
+        new.with_name(new.name + rest).unlink(missing_ok=True)
+    place.make_file(new)
+    Cache(new, synchronous=_FULL, create=_create).close()
+    new.replace(place.file)
+    _sync_directory(place.directory)
 
 
 def open_cache(place: Place, *, synchronous: int) -> Cache:
-    """Open a store for writing, and make it if there is none; the caller has the lock `OPENING`.
+    """Open a store for writing.
 
     Raises:
-        StoreError: If it is damaged, gone, foreign or newer.
+        StoreError: If it is damaged, foreign or newer.
     """
-    place.make()
-    place.now()
-    place.make_file()
-    made = _is_store(place)
-    cache = Cache(place.file, synchronous=synchronous, create=None if made else _create)
+    place.check_owner()
+    con = connect(place.file, mode="ro")
+    try:
+        check_file(con, place)
+    finally:
+        con.close()
+    cache = Cache(place.file, synchronous=synchronous)
     try:
         place.mark()
     except BaseException:
@@ -36,21 +60,21 @@ def open_cache(place: Place, *, synchronous: int) -> Cache:
     return cache
 
 
-def _is_store(place: Place) -> bool:
-    con = connect(place.file, mode="ro")
-    try:
-        return check_file(con, place)
-    finally:
-        con.close()
-
-
 def _create(sql: Callable[..., Any]) -> None:
     for statement in _schema.CREATE:
         sql(statement)
 
 
-def check_file(con: sqlite3.Connection, place: Place) -> bool:
-    """Whether the file is a store (else it is empty), and none that this version must not touch.
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_file(con: sqlite3.Connection, place: Place) -> None:
+    """Refuse a file that is no store which this version may touch.
 
     Raises:
         IncompatibleStore: If it is a database of somebody else, or of a newer agentflow.
@@ -60,16 +84,14 @@ def check_file(con: sqlite3.Connection, place: Place) -> bool:
     version = con.execute("PRAGMA user_version").fetchone()[0]
     where = str(place.directory)
     if application != _schema.APPLICATION_ID:
-        if con.execute("SELECT 1 FROM sqlite_master").fetchone() or application or version:
-            raise IncompatibleStore(
-                f"{place.file} is a database, but not one of agentflow: "
-                "choose another directory with configure(store=...) or AGENTFLOW_STORE",
-                path=where,
-                hint="choose another directory",
-            )
-        if place.is_made():
+        if place.is_made() and not con.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise place.emptied()
-        return False
+        raise IncompatibleStore(
+            f"{place.file} is a database, but not one of agentflow: "
+            "choose another directory with configure(store=...) or AGENTFLOW_STORE",
+            path=where,
+            hint="choose another directory",
+        )
     if version > _schema.SCHEMA_VERSION:
         raise IncompatibleStore(
             f"the store at {where} was written by a newer agentflow (schema {version}, this one knows "
@@ -77,4 +99,3 @@ def check_file(con: sqlite3.Connection, place: Place) -> bool:
             path=where,
             hint="upgrade agentflow",
         )
-    return True

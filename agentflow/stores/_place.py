@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agentflow.exceptions import StoreCorrupt, StoreGone, StoreLocation
@@ -127,10 +126,9 @@ class Place:
                 hint="chmod go-w, or another directory",
             )
 
-    def make_file(self) -> None:
-        """Make the file, for this user alone; SQLite would go by the umask. Its other files take after it."""
-        with suppress(FileExistsError):
-            os.close(os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    def make_file(self, file: Path) -> None:
+        """Make an empty file, for this user alone; SQLite would go by the umask. Its other files take after it."""
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -83,8 +83,6 @@ class Readers:
             con = self._connection(file)
         except sqlite3.OperationalError as error:
             return self._fetch_still(statement, values, error)
-        if con is None:
-            return []
         try:
             rows = con.execute(statement, values).fetchall()
         except BaseException:
@@ -96,7 +94,7 @@ class Readers:
             con.close()
         return rows
 
-    def _connection(self, file: FileId) -> sqlite3.Connection | None:
+    def _connection(self, file: FileId) -> sqlite3.Connection:
         while self._idle:
             opened, con = self._idle.pop()
             if opened == file:
@@ -104,19 +102,15 @@ class Readers:
             con.close()
         return self._open("ro")
 
-    def _open(self, mode: str) -> sqlite3.Connection | None:
-        """Open a connection, or return None if the file is empty as yet."""
+    def _open(self, mode: str) -> sqlite3.Connection:
         self._place.check_owner()
         con = connect(self._place.file, mode=mode)
         try:
-            is_store = check_file(con, self._place)
+            check_file(con, self._place)
         except BaseException:
             con.close()
             raise
-        if is_store:
-            return con
-        con.close()
-        return None
+        return con
 
     def _fetch_still(self, statement: str, values: tuple[Any, ...], error: sqlite3.OperationalError) -> list[Any]:
         """Read a store in a directory that we cannot write, and that nobody has open.
@@ -129,8 +123,6 @@ class Readers:
         if before is None or error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise error
         con = self._open("ro&immutable=1")
-        if con is None:
-            return []
         try:
             rows = con.execute(statement, values).fetchall()
         finally:

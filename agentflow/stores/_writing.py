@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agentflow.stores._errors import busy, store_error
 from agentflow.stores._forks import GATE
 from agentflow.stores._locks import OPENING
-from agentflow.stores._opening import open_cache
+from agentflow.stores._opening import create_store, open_cache
 from agentflow.stores._patience import wait_while_busy
 
 if TYPE_CHECKING:
@@ -54,13 +54,17 @@ class Writer:
         return self._cache
 
     def _open(self) -> Cache:
-        # SQLite asks no busy handler for the switch to WAL, so processes that open at once would fail: one at a time.
+        if self.place.now() is None:
+            self._create()
+        cache = open_cache(self.place, synchronous=self._synchronous)
+        self._file = self.place.now()
+        return cache
+
+    def _create(self) -> None:
         if not self._locks.try_lock(OPENING):
             raise busy(self.place.directory)
         try:
-            cache = open_cache(self.place, synchronous=self._synchronous)
-            self._file = self.place.now()
-            return cache
+            create_store(self.place)
         finally:
             self._locks.unlock(OPENING)
 

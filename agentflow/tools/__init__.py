@@ -12,7 +12,14 @@ from agentflow.tools._base import Tool, tool
 
 if TYPE_CHECKING:
     from agentflow.tools._article import Article, article_reader, read_article
-    from agentflow.tools._failures import NothingFound, PageRefused, PageTimeout, PageUnavailable, SearchFailed, WebError
+    from agentflow.tools._failures import (
+        NothingFound,
+        PageRefused,
+        PageTimeout,
+        PageUnavailable,
+        SearchFailed,
+        WebError,
+    )
     from agentflow.tools._search import SearchHit, web_search
 
 __all__ = [

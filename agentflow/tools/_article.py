@@ -157,7 +157,8 @@ def extract(html: bytes | str, url: str) -> Article:
     )
     if not text:
         raise PageRefused.about(url, _NO_ARTICLE)
-    return Article(url=url, title=about.title or url, text=text, author=about.author, date=_day(about.date))
+    day = dt.date.fromisoformat(about.date) if about.date else None
+    return Article(url=url, title=about.title or url, text=text, author=about.author, date=day)
 
 
 def _trafilatura() -> Any:
@@ -170,14 +171,6 @@ def _trafilatura() -> Any:
             "pip install 'agentflow-workflows[web]'"
         ) from error
     return trafilatura
-
-
-def _day(written: str | None) -> dt.date | None:
-    """Return the day of a date as trafilatura writes it."""
-    try:
-        return dt.date.fromisoformat(written) if written else None
-    except ValueError:
-        return None
 
 
 def _decoded(page: Page) -> str:

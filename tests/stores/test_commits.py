@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import linecache
 import sys
 import threading
 import time
@@ -143,7 +144,11 @@ class TestSharing:
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt before the n-th line of the stores' code that this thread executes."""
+    """Raises KeyboardInterrupt before the n-th line of the stores' code that this thread executes.
+
+    Not at a line of `with`: the interpreter comes by there again to leave the block, and does not look for signals between
+    the block's last line and the release of a lock; a tracer could part them.
+    """
 
     def __init__(self, after):
         self.left = after
@@ -151,7 +156,9 @@ class Interrupt:
     def __call__(self, frame, event, argument):
         if "/agentflow/stores/" not in frame.f_code.co_filename.replace("\\", "/"):
             return None
-        if event == "line":
+        if event == "line" and not linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith(
+            "with "
+        ):
             self.left -= 1
             if self.left == 0:
                 sys.settrace(None)

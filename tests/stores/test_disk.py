@@ -152,19 +152,22 @@ class TestBeginning:
         assert (tmp_path / "store" / "cache.db").exists()
         assert repr(store) == f"DiskStore('{tmp_path / 'store'}')"
 
-    @pytest.mark.parametrize("cut", ["directory", "empty file", "header"])
-    def test_a_beginning_that_was_cut_off_is_no_damage(self, disk, cut):
-        """A process that died before the first commit leaves a place to begin at."""
+    @pytest.mark.parametrize(
+        "rest", ["directory", "cache.db", "cache.db.new", "cache.db.new-journal", "cache.db.new-wal"]
+    )
+    def test_a_beginning_that_was_cut_off_is_no_damage(self, disk, rest):
+        """A process that died while it made the store leaves a place to begin at."""
         disk.path.mkdir(mode=0o700)
-        if cut != "directory":
-            (disk.path / "cache.db").touch()
-        if cut == "header":
-            query(disk.path / "cache.db", "PRAGMA journal_mode = WAL")
+        if rest == "cache.db":
+            (disk.path / rest).touch()
+        elif rest != "directory":
+            (disk.path / rest).write_bytes(b"half a file")
 
         assert disk.read("key") is None
         disk.commit(put("key"))
 
         assert disk.read("key") == b"payload"
+        assert not list(disk.path.glob("*.new*"))
 
     @pytest.mark.parametrize(
         "options", [{"durability": "fast"}, {"on_corrupt": "ignore"}, {"max_value_bytes": 2 * 10**9}]

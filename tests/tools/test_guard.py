@@ -323,6 +323,7 @@ def test_a_silent_address_leaves_time_for_the_next(site, names, network):
         "http:\\\\127.0.0.1:{port}\\inside",
         "\\\\127.0.0.1:{port}\\inside",
         "/\\inside",
+        "http://public.test:port/inside",
         "/in\u2028side",
         "file:///etc/passwd",
         "gopher://public.test/",

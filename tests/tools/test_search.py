@@ -102,6 +102,24 @@ def test_ddgs_without_a_network_is_a_failed_search(monkeypatch):
     assert isinstance(caught.value.__cause__, DDGSException)
 
 
+def test_the_real_tool_asks_ddgs(monkeypatch):
+    """The query and the number go to ddgs, its results come back as hits."""
+    asked = []
+
+    class Engines:
+        def __init__(self, *, timeout):
+            self.timeout = timeout
+
+        def text(self, query, *, max_results):
+            asked.append((query, max_results, self.timeout))
+            return [result(1)]
+
+    monkeypatch.setattr("ddgs.DDGS", Engines)
+
+    assert [hit.url for hit in web_search("cats", max_results=4)] == ["https://a.test/1"]
+    assert asked == [("cats", 4, 10)]
+
+
 def test_a_missing_extra_is_named(monkeypatch):
     """The sentence says what to install."""
     monkeypatch.setitem(sys.modules, "ddgs", None)
