@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from agentflow._canonical import qualified_name
 from agentflow._serialization import register_annotation
-from agentflow._signature import Colour, real_name
+from agentflow._signature import Colour
 from agentflow.exceptions import NameConflict, UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def claim_name(kind: str, name: str | None, shape: Shape) -> str:
         NameConflict: If a function at another place has the name.
         UsageError: If there is none to give.
     """
-    place = real_name(shape.fn)
+    place = qualified_name(shape.fn)
     if name is None and shape.fn.__name__ == "<lambda>":
         raise UsageError(f"@{kind} on a lambda: results are remembered by name, so give it one with name=...")
     if name is not None and (not isinstance(name, str) or not name):

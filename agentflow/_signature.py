@@ -6,7 +6,6 @@ Knows nothing of runs, keys or stores.
 from __future__ import annotations
 
 import inspect
-import sys
 import typing
 from enum import Enum
 from functools import cached_property
@@ -21,7 +20,7 @@ from agentflow.exceptions import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Colour", "Shape", "call_by_name", "colour_of", "real_name"]
+__all__ = ["Colour", "Shape", "call_by_name", "colour_of"]
 
 
 class Colour(Enum):
@@ -40,25 +39,6 @@ def colour_of(fn: Callable[..., Any]) -> Colour:
     if inspect.iscoroutinefunction(fn):
         return Colour.ASYNC
     return Colour.STREAM if inspect.isgeneratorfunction(fn) else Colour.PLAIN
-
-
-def real_name(fn: Callable[..., Any]) -> str:
-    """Return `module:qualname`, where a script's module is its real name.
-
-    So the same file gives the same name whether it is run or imported.
-    """
-    return f"{_real_module(fn.__module__)}:{fn.__qualname__}"
-
-
-def _real_module(module: str) -> str:
-    if module != "__main__":
-        return module
-    main = sys.modules["__main__"]
-    if spec := getattr(main, "__spec__", None):
-        return str(spec.name).removesuffix(".__main__")
-    if file := getattr(main, "__file__", None):
-        return str(file).replace("\\", "/").rpartition("/")[2].removesuffix(".py")
-    return module
 
 
 def _is_context(parameter: Parameter) -> bool:
