@@ -19,7 +19,6 @@ import ast
 import sys
 from collections import Counter, deque
 from functools import cached_property, partial
-from inspect import getattr_static
 from types import CellType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -60,7 +59,7 @@ _SYSTEM_NAMES: Final = frozenset(
 """What the import system puts into a module: they differ between a script and its import, and between machines."""
 
 _TELLING: Final = frozenset({"__annotations__", "__slots__", "__pydantic_fields__"})
-"""The special attributes by which a class without source is described, beside its methods."""
+"""The special attributes that say what the fields of a class are."""
 
 
 @frozen(eq=False)
@@ -85,11 +84,13 @@ class Graph:
     """The pieces that one object reaches.
 
     Attributes:
-        watch: What they were found by.
+        watch: What they are found by.
     """
 
-    def __init__(self, root: object) -> None:
-        self.watch = Watch()
+    def __init__(self, root: object, watch: Watch, ask: Callable[[Versioned], str]) -> None:
+        """Begin at `root`, note what is found in `watch`, and `ask` those objects that say their version themselves."""
+        self.watch = watch
+        self._ask = ask
         self._pieces: dict[str, str] = {}
         self._titles: dict[str, str] = {}
         self._own_package = _package(root)
@@ -147,12 +148,7 @@ class Graph:
 
     def versioned(self, item: Versioned) -> bytes:
         """Ask an object for its version."""
-        version = item.__agentflow_version__()
-        # A step's version changes with its code, and what it asked `CodeVersion` for is watched already. Asking each
-        # step again, which asks those that it calls, would double with every layer. An agent's changes by itself.
-        if getattr_static(item, "__wrapped__", None) is None:
-            self.watch.version(item, version)
-        return node(b"version", version.encode())
+        return node(b"version", self._ask(item).encode())
 
     def content(self, value: object) -> bytes:
         """Follow an object by what it holds."""
@@ -232,19 +228,22 @@ class Graph:
         if found := module.class_(cls):
             source, trees = found
             code = classes_code(source, trees, module)
-            scope = _Scope(module, label, _class_cells(cls), code.changed)
-            return node(b"class", code.form, *bases, *self._edges(code, scope))
+            edges = self._edges(code, _Scope(module, label, _class_cells(cls), code.changed))
+            # The body of a class inside a function may hold what the function was called with.
+            held = self._members(cls, methods=False) if "<locals>" in cls.__qualname__ else []
+            return node(b"class", code.form, *bases, *edges, *held)
         if isinstance(place, Origin):
             return node(b"class", *bases, self.source(place))
-        return node(b"class", *bases, *self._members(cls))
+        return node(b"class", *bases, *self._members(cls, methods=True))
 
-    def _members(self, cls: type) -> list[bytes]:
-        """Encode a class without source by its methods, constants and fields."""
+    def _members(self, cls: type, *, methods: bool) -> list[bytes]:
+        """Encode the constants and fields of a class, and its methods if there is no source for them."""
         found: list[bytes] = []
         for name, value in sorted(vars(cls).items()):
             parts = _parts(value)
+            functions = any(type(part) is FunctionType for part in parts)
             special = name.startswith("__") and name not in _TELLING
-            if not special or any(isinstance(part, FunctionType) for part in parts):
+            if methods if functions else not special:
                 found.append(node(b"member", name.encode(), *map(self._values.form, parts)))
         return found
 

@@ -95,13 +95,13 @@ class _Scope:
         """Return what is used here and comes from outside."""
         found: set[Reference] = set()
         for use in self.used:
-            if use.imported or use.name in self.shared:
+            if use.imported:
                 found.add(use)
             elif use.name in self.imports:
                 found.update(Reference(it.name, it.path + use.path, it.level) for it in self.imports[use.name])
             elif use.name not in self.type_names and not (self.closed and use.name in self.bound):
                 found.add(use)
-        return found.union(*self.imports.values())
+        return found
 
     def _node(self, item: ast.AST) -> Iterable[object]:
         """Note what a node uses and binds; return what is left to read of it."""

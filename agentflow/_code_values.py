@@ -6,12 +6,13 @@ know names, modules or pieces: it asks a `Follower` for those.
 The rules, in the order they are tried:
 
 * An object with `__agentflow_version__()` counts by what that says.
-* Scalars, tuples, frozensets and enum members count by value.
 * Functions, classes, bound methods, `partial` objects and what has a `__wrapped__` count by their code.
-* What a function itself changes (its memo, its counter) counts by its type: it is state.
+* What a function itself changes or rebinds (its memo, its counter) counts by its type: it is state.
+* Scalars, tuples, frozensets and enum members count by value.
 * A global list, dict or set counts by the statements that make it, and so does every other object
   that is of the user's own class, of the standard library, or compares by value.
-* A captured value, for which there is no such statement, counts by its content.
+* A captured value, for which there is no such statement, counts by its content, unless it is of a class
+  that is not the user's and compares by identity.
 * Everything else counts by its type: clients, connections, models, loggers of installed packages.
 """
 
@@ -58,8 +59,8 @@ _MAX_DEPTH: Final = 50
 """Captured values that are nested deeper are not told apart; each level takes six frames of Python's stack."""
 _GETTERS: Final = frozenset({"operator:itemgetter", "operator:attrgetter", "operator:methodcaller", "string:Template"})
 """Values of the standard library that compare by identity although they never change."""
-_TEMPLATES: Final = frozenset({"jinja2", "mako"})
-"""Packages whose objects are texts: a prompt in one of them counts, although it compares by identity."""
+_DATA_PACKAGES: Final = frozenset({"jinja2", "mako", "pydantic"})
+"""Packages whose objects are texts and schemas: they count, also those that compare by identity."""
 
 
 class Place(Enum):
@@ -137,6 +138,8 @@ class Values:
         """Return what `value` counts by."""
         if callable(getattr(_type(value), "__agentflow_version__", None)):
             return self._follow.versioned(value)
+        if place is STATE:
+            return self._code(value, place) or node(b"object", self.form(_type(value)))
         return self._plain(value) or self._code(value, place) or self._object(value, place)
 
     def _plain(self, value: Any) -> bytes | None:
@@ -201,8 +204,6 @@ class Values:
         if not isinstance(place, Origin) and self._follow.owner(cls) == "stdlib" and get_origin(value) is not None:
             return self._generic(get_origin(value), get_args(value))
         kind = b"" if cls in _CONTAINERS else self.form(cls)
-        if place is STATE:
-            return node(b"object", kind)
         if isinstance(place, Origin):
             counts = self._has_content(cls) or self._follow.owner(cls) == "stdlib" or _is_definition(place)
             return node(b"source", kind, self._follow.source(place)) if counts else node(b"object", kind)
@@ -219,7 +220,7 @@ class Values:
         """Say whether the objects of a class are data: the user's own, or such as compare by value."""
         if cls in _CONTAINERS or self._follow.owner(cls) == "user" or _compares_by_value(cls):
             return True
-        return f"{cls.__module__}:{cls.__qualname__}" in _GETTERS or package_of(cls.__module__) in _TEMPLATES
+        return f"{cls.__module__}:{cls.__qualname__}" in _GETTERS or package_of(cls.__module__) in _DATA_PACKAGES
 
     def _container(self, value: Any) -> bytes:
         """Encode a list, dict, set or bytearray by its content."""

@@ -12,6 +12,7 @@ __all__ = ["NOTHING", "Versioned", "Watch", "contents"]
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CellType, CodeType, FunctionType
 
 _Namespace: TypeAlias = dict[str, Any]
@@ -41,7 +42,7 @@ class Watch:
         self._codes: dict[int, tuple[FunctionType, CodeType]] = {}
         self._absent: dict[int, _Absent] = {}
         self._cells: dict[int, tuple[CellType, object]] = {}
-        self._versions: dict[int, tuple[Versioned, str]] = {}
+        self._versions: dict[tuple[int, object], tuple[Versioned, str, Callable[[Versioned], str] | None]] = {}
 
     def name(self, namespace: _Namespace, name: str, value: object) -> None:
         """Remember what a name stood for."""
@@ -59,9 +60,18 @@ class Watch:
         """Remember what a closure cell held."""
         self._cells[id(cell)] = (cell, value)
 
-    def version(self, item: Versioned, version: str) -> None:
-        """Remember what an object said its version was: it may say otherwise later."""
-        self._versions[id(item)] = (item, version)
+    def version(
+        self, item: Versioned, version: str, place: object = (), again: Callable[[Versioned], str] | None = None
+    ) -> None:
+        """Remember what an object said its version was: it may say otherwise later.
+
+        Args:
+            item: The object.
+            version: Its answer.
+            place: Where it was asked, if the answer depends on that.
+            again: How it is asked again, if not plainly.
+        """
+        self._versions[id(item), place] = (item, version, again)
 
     def merge(self, other: Watch) -> None:
         """Also watch what another fingerprint saw."""
@@ -101,8 +111,8 @@ class Watch:
         for cell, value in self._cells.values():
             if contents(cell) is not value:
                 return False
-        for item, version in self._versions.values():  # noqa: SIM110 - `all` costs three times as much
-            if item.__agentflow_version__() != version:
+        for item, version, again in self._versions.values():
+            if (again(item) if again else item.__agentflow_version__()) != version:
                 return False
         return True
 

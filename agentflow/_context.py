@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from types import CoroutineType
 
-    from structlog.typing import FilteringBoundLogger
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from agentflow._frames import Frame
+    from agentflow._logging import Logger
     from agentflow._state import State
     from agentflow.messages import Usage
 
@@ -96,7 +96,7 @@ class Context(Generic[S]):
         return cast("S", self._frame.state)
 
     @property
-    def log(self) -> FilteringBoundLogger:
+    def log(self) -> Logger:
         """A structlog logger that carries the run, the session and the step."""
         names = {"step": self._frame.step or None, "session_id": self.session_id, "run_id": self.run_id}
         return logger(**{name: value for name, value in names.items() if value is not None})

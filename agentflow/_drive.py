@@ -186,16 +186,16 @@ async def _commit(store: Store, transaction: Transaction) -> BaseException | Non
 
 
 async def _within(call: Callable[[], Any], limit: float, abandon: Callable[[], None]) -> Any:
+    clock = asyncio.timeout(limit)
     try:
-        async with asyncio.timeout(limit) as clock:
+        async with clock:
             result = await call()
+        if clock.expired():  # the code has caught the cancellation, and what it gives is what it had until then
+            raise TimeoutError  # noqa: TRY301 - left like every other way out
     except TimeoutError:
         if clock.expired():
             abandon()
         raise
-    if clock.expired():  # the code has caught the cancellation, and what it gives is what it had until then
-        abandon()
-        raise TimeoutError
     return result
 
 

@@ -29,16 +29,17 @@ from __future__ import annotations
 __all__ = ["CodeVersion", "function_digest"]
 
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
+from inspect import getattr_static
 from threading import Lock
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from agentflow._canonical import digest
 from agentflow._code_graph import Graph
-from agentflow._code_watch import Watch
+from agentflow._code_watch import Versioned, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,23 +69,23 @@ class _Seen:
     loops: frozenset[int] = frozenset()
 
 
-@frozen(eq=False)
+@define(eq=False)
 class _Computation:
-    """A version that is being computed.
+    """A version that is being computed, or an object that is asked again as it was asked then.
 
     Attributes:
         function: The id of the function whose it is.
-        graph: What was reached so far.
+        watch: What was seen so far.
         inner: The functions whose versions were asked so far, and those that they asked for.
         loops: Functions further out that were asked in turn.
-        inside: What was computed inside this one and holds only there, by function and by all that is further out.
+        looped: Whether the last version that was asked holds only in here.
     """
 
     function: int
-    graph: Graph
+    watch: Watch = field(factory=Watch)
     inner: set[int] = field(factory=set[int])
     loops: set[int] = field(factory=set[int])
-    inside: dict[tuple[int, frozenset[int]], _Seen] = field(factory=dict[tuple[int, frozenset[int]], _Seen])
+    looped: bool = False
 
 
 _Path: TypeAlias = tuple[_Computation, ...]
@@ -115,18 +116,19 @@ class CodeVersion:
     ```
     """
 
-    __slots__ = ("__weakref__", "_fn", "_lock", "_seen")
+    __slots__ = ("__weakref__", "_fn", "_inside", "_lock", "_seen")
 
     def __init__(self, fn: Callable[..., object]) -> None:
         self._fn = fn
         self._lock = Lock()
         self._seen: _Seen | None = None
+        self._inside: dict[frozenset[int], _Seen] = {}
 
     @property
     def digest(self) -> str:
         """The version, in hexadecimal; the same in every process that runs the same code."""
         seen = self._seen
-        if seen is not None and seen.watch.holds() and not _path.get():
+        if seen is not None and not _path.get() and seen.watch.holds():
             return seen.digest
         return self._now().digest
 
@@ -141,19 +143,15 @@ class CodeVersion:
             return self._within(path)
         held = self._lock.acquire(timeout=_PATIENCE)
         try:
-            return self._standing() or self._compute(path)
+            seen = self._seen
+            return seen if seen is not None and seen.watch.holds() else self._compute(path)
         finally:
             if held:
                 self._lock.release()
 
-    def _standing(self) -> _Seen | None:
-        """Return what was computed before, if it still holds."""
-        seen = self._seen
-        return seen if seen is not None and seen.watch.holds() else None
-
     # A version may be asked for while another is computed, and functions may call each other in circles. Then what is
     # found depends on who was asked first: `a` seen from `b` is not `a` by itself. So in a circle each version is
-    # computed by itself, with a mark in the place of those further out, and what was computed inside is not kept.
+    # computed by itself, with a mark in the place of those further out, and what was computed inside holds only there.
 
     def _within(self, path: _Path) -> _Seen:
         """Return the version for a computation that is going on further out."""
@@ -162,8 +160,10 @@ class CodeVersion:
         for function in seen.loops:
             for computation in path[outer[function] + 1 :]:
                 computation.loops.add(function)
-        path[-1].inner.update(seen.inner, (id(self._fn),))
-        path[-1].graph.watch.merge(seen.watch)
+        here = path[-1]
+        here.looped = here.looped or bool(seen.loops)
+        here.inner.update(seen.inner, (id(self._fn),))
+        here.watch.merge(seen.watch)
         return seen
 
     def _seen_within(self, path: _Path, outer: Mapping[int, int]) -> _Seen:
@@ -171,28 +171,52 @@ class CodeVersion:
         own = id(self._fn)
         if own in outer:
             return _Seen(digest(b"recursion"), {}, Watch(), loops=frozenset((own,)))
-        seen = self._standing()
-        if seen is not None and seen.inner.isdisjoint(outer):
-            return seen
-        place = (own, frozenset(outer))
-        inside = path[0].inside
-        return inside[place] if place in inside else inside.setdefault(place, self._compute(path))
+        seen = self._seen
+        if seen is None or not seen.inner.isdisjoint(outer):
+            seen = self._inside.get(frozenset(outer))
+        if seen is None or not seen.watch.holds():
+            seen = self._compute(path)
+        return seen
 
     def _compute(self, path: _Path) -> _Seen:
-        """Compute the version, and keep it unless it holds only within one further out."""
-        computation = _Computation(id(self._fn), Graph(self._fn))
-        token = _path.set((*path, computation))
+        """Compute the version, and keep it for the next time: by itself, or as it is within those further out."""
+        computation = _Computation(id(self._fn))
+        inside = (*path, computation)
+        token = _path.set(inside)
         try:
-            text = computation.graph.digest(self._fn)
+            graph = Graph(self._fn, computation.watch, partial(_ask, inside))
+            text = graph.digest(self._fn)
         finally:
             _path.reset(token)
-        computation.graph.watch.seal()
-        pieces = MappingProxyType(dict(computation.graph.titled_pieces()))
-        inner, loops = frozenset(computation.inner), frozenset(computation.loops)
-        seen = _Seen(text, pieces, computation.graph.watch, inner, loops)
-        if not loops:
+        computation.watch.seal()
+        pieces = MappingProxyType(dict(graph.titled_pieces()))
+        seen = _Seen(text, pieces, computation.watch, frozenset(computation.inner), frozenset(computation.loops))
+        if seen.loops:
+            self._inside[frozenset(it.function for it in path)] = seen
+        else:
             self._seen = seen
         return seen
+
+
+def _ask(path: _Path, item: Versioned) -> str:
+    """Ask an object for its version, and watch that it stays what it is."""
+    path[-1].looped = False
+    version = item.__agentflow_version__()
+    # A step's version changes with its code, and what it asked `CodeVersion` for is watched already. Asking each
+    # step again, which asks those that it calls, would double with every layer. An agent's changes by itself.
+    if getattr_static(item, "__wrapped__", None) is None:
+        place = tuple(it.function for it in path) if path[-1].looped else ()
+        path[-1].watch.version(item, version, place, partial(_ask_within, place) if place else None)
+    return version
+
+
+def _ask_within(place: tuple[int, ...], item: Versioned) -> str:
+    """Ask an object again that is part of a circle, in the same place: elsewhere it would give another answer."""
+    token = _path.set(tuple(_Computation(function) for function in place))
+    try:
+        return item.__agentflow_version__()
+    finally:
+        _path.reset(token)
 
 
 def function_digest(fn: Callable[..., object]) -> str:

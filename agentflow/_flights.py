@@ -11,7 +11,7 @@ import copy
 import os
 import threading
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import attrs
@@ -64,14 +64,16 @@ def own_copy(error: Exception) -> Exception:
 def _twin(error: Exception) -> Exception | None:
     # Copying calls the class with the error's arguments, which is wrong where its __init__ takes others than it passes on.
     # Making it without __init__ is wrong where a builtin keeps fields outside __dict__. So the first that agrees is taken.
-    for make in (copy.copy, lambda error: type(error).__new__(type(error), *error.args)):
-        try:
+    for make in (copy.copy, _made_without_init):
+        with suppress(Exception):  # whatever a class of the user's does here: what cannot be copied is shared as it is
             twin = make(error)
             if type(twin) is type(error) and _same(twin.args, error.args) and str(twin) == str(error):
-                return cast("Exception", twin)
-        except Exception:  # noqa: BLE001, PERF203 - an exception of the user's that cannot be copied is shared as it is
-            continue
+                return twin
     return None
+
+
+def _made_without_init(error: Exception) -> Exception:
+    return type(error).__new__(type(error), *error.args)
 
 
 def _same(some: tuple[object, ...], others: tuple[object, ...]) -> bool:

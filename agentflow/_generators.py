@@ -18,6 +18,7 @@ from agentflow.exceptions import UsageError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
     from contextvars import Context
+    from types import GeneratorType
 
 __all__ = ["AsyncSource", "End", "Item", "Source", "refuse_sent"]
 
@@ -52,7 +53,7 @@ class Source:
     """
 
     def __init__(
-        self, generator: Generator[Any, Any, Any], context: Context, ended: Callable[[], None] = _nothing
+        self, generator: GeneratorType[Any, Any, Any], context: Context, ended: Callable[[], None] = _nothing
     ) -> None:
         self._generator = generator
         self._context = context

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Run", "get_run", "list_runs"]
 
 
-
 class Run:
     """One run: what the store knows of it, read at each access.
 

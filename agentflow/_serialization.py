@@ -8,6 +8,7 @@ as it is, is refused when it is written, with the place inside the value.
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 from collections import deque
@@ -21,7 +22,7 @@ from agentflow._layout import Refused
 from agentflow._type_changes import StaleValue
 from agentflow._type_layout import layout_of
 from agentflow._type_registry import KnownTypes, class_name, reachable, register
-from agentflow._value_reader import DAMAGE, Reader, Row
+from agentflow._value_reader import DAMAGE, Row, read, shown
 from agentflow._value_writer import Writer
 from agentflow.exceptions import IncompatibleStore, PayloadTooLarge, StoreCorrupt, UnserializableValue, UsageError
 
@@ -35,6 +36,7 @@ __all__ = [
     "Codec",
     "StaleValue",
     "codec_for",
+    "plain_json",
     "register_annotation",
     "register_type",
     "seal",
@@ -145,12 +147,9 @@ class Codec:
                 return str(memoryview(body)[1:], "utf-8", "surrogatepass")
             if body[:1] == _BYTES:
                 return body[1:]
-            return Reader(self._row_for).document(from_json(body, allow_inf_nan=False))
+            return read(from_json(body, allow_inf_nan=False), self._row_for)
         except DAMAGE as error:
-            raise StoreCorrupt(
-                "a stored value is not in the format of this version of agentflow: "
-                "run `agentflow doctor`, or forget the value so that it is computed again"
-            ) from error
+            raise _corrupt("it is not in the format of this version of agentflow") from error
 
     def _written(self, value: object) -> bytes:
         try:
@@ -263,6 +262,30 @@ def codec_for(annotation: object) -> Codec:
         return Codec(annotation)
 
 
+def plain_json(body: bytes) -> str:
+    """Return what `dumps` gave as ordinary JSON text, for readers that do not have the classes of the value.
+
+    Which types the parts had is lost: the text is for looking at a value and is never read back.
+
+    Raises:
+        StoreCorrupt: If the bytes are not what `dumps` gave.
+    """
+    try:
+        if body[:1] == _TEXT:
+            return to_json(body[1:].decode("utf-8", "surrogatepass").encode("utf-8", "backslashreplace")).decode()
+        if body[:1] == _BYTES:
+            return to_json(base64.b64encode(body[1:])).decode()
+        return to_json(shown(from_json(body, allow_inf_nan=False))).decode()
+    except (*DAMAGE, StaleValue) as error:
+        raise _corrupt("it is not in the format of this version of agentflow") from error
+
+
+def _corrupt(why: str) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"a stored value is damaged, {why}: run `agentflow doctor`, or forget the value so that it is computed again"
+    )
+
+
 def seal(body: bytes, *, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     """Put a head before a body: what it is, the version of the format, and a checksum.
 
@@ -288,10 +311,7 @@ def unseal(data: bytes) -> bytes:
     whole = len(head) == _HEAD and head.startswith(_MAGIC)
     # The head keeps its form in every version, so that damage is told from a version that is only newer.
     if not whole or head[len(_MAGIC) + 1 :] != _checksum(head[len(_MAGIC)], body):
-        raise StoreCorrupt(
-            "a stored value is damaged, its checksum does not fit: "
-            "run `agentflow doctor`, or forget the value so that it is computed again"
-        )
+        raise _corrupt("its checksum does not fit")
     if head[len(_MAGIC)] > _VERSION:
         raise IncompatibleStore("a stored value was written by a newer agentflow: upgrade agentflow to read it")
     return bytes(body)

@@ -121,6 +121,10 @@ class SharedStream(Flight, Generic[SourceT]):
         """How many items there are until now."""
         return len(self._items)
 
+    def offers(self, at: int) -> bool:
+        """Whether a consumer finds an item at a position; one who has seen none begins no stream that was given up."""
+        return at < len(self._items) and (at > 0 or not isinstance(self.ending, GivenUp))
+
     def item(self, at: int) -> Any:
         """Return a consumer's own copy of an item."""
         return self._own(self._items[at], self._codec.items)
@@ -134,12 +138,14 @@ class SharedStream(Flight, Generic[SourceT]):
                 return Exhausted(self._own(value, self._codec.value))
             case Failed(error):
                 raise own_copy(error)
-            case _ if at:
+            case _:
+                call.caller.check()
+                if not at:
+                    return None
                 raise RunInterrupted(
                     f"the stream of step {self.name!r} was left by whoever began it, when {at} of its items had been seen here: "
                     "call the step again"
                 )
-        return None
 
     def is_too_old_for(self, call: StepCall) -> bool:
         """Whether a call asks for a new execution, and this one was under way before."""
@@ -259,9 +265,10 @@ class SharedStream(Flight, Generic[SourceT]):
 
     def broken(self, error: BaseException) -> Generator[Ask, None, None]:
         """Take in that advancing it raised."""
-        own_fate = not isinstance(error, Exception) or self.call.is_own_fate(error)
-        ending = self.ending or (GivenUp() if own_fate else Failed(error))
-        yield from self._closing(ending, error)
+        ending: Failed | GivenUp = GivenUp()
+        if isinstance(error, Exception) and not self.call.is_own_fate(error):
+            ending = Failed(error)
+        yield from self._closing(self.ending or ending, error)
 
     def is_raised_by(self, call: StepCall, error: BaseException) -> bool:
         """Whether a consumer who has advanced it raises what that raised; else it tells of whoever began it, and not of him."""
@@ -295,10 +302,9 @@ class SharedStream(Flight, Generic[SourceT]):
         finally:
             self.end(GivenUp())
 
-    def vanished(self) -> None:
-        """Count a consumer less who was lost with its loop and could not even close the source."""
-        if self.detach():
-            self._over(GivenUp())
+    def give_up(self) -> None:
+        """Leave the source as it is: its loop has ended or stands still, so that nobody can close it."""
+        self._over(GivenUp())
 
     def let_go(self) -> None:
         """Take all rights from code that cannot be stopped: it may not reach a boundary any more."""

@@ -21,8 +21,8 @@ from agentflow._registry import learn_types, returns
 from agentflow._retry import RetryPolicy, retry_policy, seconds
 from agentflow._serialization import codec_for
 from agentflow._settings import default_store, store_at
-from agentflow._state import BodyState
 from agentflow._shared_stream import decode_stream, stream_result
+from agentflow._state import BodyState
 from agentflow._streams import aplay, context_of, play
 from agentflow._value_calls import value_call
 from agentflow._waiting import Limiter

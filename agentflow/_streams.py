@@ -56,7 +56,7 @@ class SyncStream(SharedStream[Source]):
                 self._take(call)
             else:
                 drive(self.waited(turn, call))
-        return at < self.length
+        return self.offers(at)
 
     def _pull_in_thread(self, source: Source) -> Future[None]:
         # Whoever comes to its limit leaves; the others still get the item. It is taken in by a consumer, in a turn of its own.
@@ -127,7 +127,7 @@ def play(call: StepCall, codec: StreamCodec, open_source: Callable[[Frame], Sour
             if found.is_too_old_for(call):
                 _run_out(found, call)
                 continue
-            while at < found.length or found.available(at, call):
+            while (at and at < found.length) or found.available(at, call):
                 refuse_sent((yield found.item(at)), what)
                 at += 1
             if ended := found.ended(call, at):
@@ -230,7 +230,7 @@ class AsyncStream(SharedStream[AsyncSource]):
                 await self._take(call)
             else:
                 await adrive(self.waited(turn, call))
-        return at < self.length
+        return self.offers(at)
 
     def _may_be_direct(self, *, limited: bool) -> bool:
         # Said first and taken back, so that a consumer who comes from another thread meanwhile sees it (see `settled`).
@@ -281,15 +281,24 @@ class AsyncStream(SharedStream[AsyncSource]):
         """Leave; the last one closes the source."""
         if not self.detach():
             return
-        if self._errand and self.is_busy:
-            if not self._errand.take_back():
-                self._errand.cancel()
-                if not await wait_async(self._errand.done, _PATIENCE):
-                    self.vanished()
-                    return
-        closing = _Errand(lambda: adrive(self.closing()), self._home_now())
-        await wait_async(closing.done, None)
-        closing.done.result()
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:  # the garbage collector closes a consumer that no loop knows
+            self.give_up()
+            return
+        errand = self._errand
+        if errand and self.is_busy and not errand.take_back():
+            errand.cancel()
+            if not await wait_async(errand.done, _PATIENCE):
+                self.give_up()
+                return
+        home = self._home_now()
+        if home is here:
+            await adrive(self.closing())
+        else:
+            closed = _Errand(lambda: adrive(self.closing()), home).done
+            await wait_async(closed, None)
+            closed.result()
 
 
 class _Seat:
@@ -305,8 +314,8 @@ class _Seat:
             await stream.leave()
 
     def __del__(self) -> None:
-        if self._stream is not None:
-            self._stream.vanished()
+        if self._stream is not None and self._stream.detach():
+            self._stream.give_up()
 
 
 async def aplay(
@@ -327,7 +336,7 @@ async def aplay(
             if found.is_too_old_for(call):
                 await _arun_out(found, call)
                 continue
-            while at < found.length or await found.available(at, call):
+            while (at and at < found.length) or await found.available(at, call):
                 refuse_sent((yield found.item(at)), what)
                 at += 1
             if found.ended(call, at):

@@ -2,6 +2,7 @@
 
 Every tag has one reader in a closed table, and classes are those that the caller knows by name. What does not
 fit this format raises one of `DAMAGE`; what fits it, but not the classes as they are now, raises `StaleValue`.
+`shown` is for those who have none of the classes and want to look at a value: it gives ordinary JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
+from pydantic_core import to_json
 
 from agentflow._scalars import MAKERS
 from agentflow._type_changes import StaleValue
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from agentflow._layout import Layout, Rest
     from agentflow._type_changes import Same
 
-__all__ = ["DAMAGE", "Reader", "Row"]
+__all__ = ["DAMAGE", "Row", "read", "shown"]
 
 DAMAGE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
 """What reading raises if the nodes are not of this format."""
@@ -71,27 +73,31 @@ class Row:
         return cls(stored, layout, layout.tag, nested, len(names), make)
 
 
-class Reader:
-    """Reads one value.
+def read(document: Any, row_for: Callable[[list[Any]], Row]) -> object:
+    """Return the value of a JSON document.
 
     Args:
-        row_for: Finds the class of a stored row, or raises `StaleValue`.
+        document: What a `Writer` gave.
+        row_for: Finds the class of a stored row.
+
+    Raises:
+        StaleValue: If the value no longer fits the classes that it names.
+    """
+    if type(document) is list and document[0] == CLASSES:
+        _, table, node = document
+        return Reader([row_for(row) for row in table]).node(node)
+    return Reader([]).node(document)
+
+
+class Reader:
+    """Reads the nodes of one document.
+
+    Args:
+        rows: The classes that it names.
     """
 
-    def __init__(self, row_for: Callable[[list[Any]], Row]) -> None:
-        self._row_for = row_for
-        self.rows: list[Row] = []
-
-    def document(self, document: Any) -> object:
-        """Return the value of a JSON document.
-
-        Raises:
-            StaleValue: If it no longer fits the classes that it names.
-        """
-        if type(document) is list and document[0] == CLASSES:
-            _, table, document = document
-            self.rows = [self._row_for(row) for row in table]
-        return self.node(document)
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
 
     def node(self, node: Any) -> object:
         """Return the value of a node; lists and objects are used up."""
@@ -216,3 +222,65 @@ _READERS: Final[Mapping[str, Read]] = {
     "counter": _read_counter,
     "defaultdict": _read_defaultdict,
 }
+
+
+def shown(document: Any) -> object:
+    """Return a document as JSON that says what is in it, and no longer of which types.
+
+    Instances are objects of their fields, without what is private; members of enums are their names, and scalars
+    are their texts.
+    """
+    if type(document) is list and document[0] == CLASSES:
+        _, table, document = document
+        return _Show([names for _, _, _, names in table]).node(document)
+    return _Show([]).node(document)
+
+
+@attrs.frozen
+class _Show:
+    """Shows the nodes of one document.
+
+    Attributes:
+        fields: The names of the fields of each class in its table.
+    """
+
+    fields: list[list[str]]
+
+    def node(self, node: Any) -> Any:
+        """Return what a node shows."""
+        if type(node) is dict:
+            return {name: self.node(item) for name, item in node.items()}
+        return self._tagged(*node) if type(node) is list else node
+
+    def _tagged(self, tag: str, *parts: Any) -> Any:
+        if tag in {PLAIN, "frozenset", "list", "set", "tuple"}:
+            return [self.node(part) for part in parts]
+        if tag == "deque":
+            return [self.node(part) for part in parts[1:]]
+        if tag in {"counter", "dict", "ordereddict"}:
+            return self._pairs(parts)
+        if tag == "defaultdict":
+            return self._pairs(parts[1:])
+        return self._scalar(tag, parts) if tag in MAKERS or tag == TEXT else self._instance(tag, *parts)
+
+    def _pairs(self, parts: Sequence[Any]) -> Any:
+        """Return an object, or pairs where keys that differ would look alike."""
+        keys = [key if type(key) is str else to_json(key).decode() for key in map(self.node, parts[::2])]
+        items = [self.node(item) for item in parts[1::2]]
+        return dict(zip(keys, items, strict=True)) if len({*keys}) == len(items) else [*zip(keys, items, strict=True)]
+
+    @staticmethod
+    def _scalar(tag: str, parts: Sequence[Any]) -> Any:
+        if tag in {"bytes", "bytearray"}:
+            return parts[0]  # base64
+        value = _READERS[tag](Reader([]), [tag, *parts])
+        return value if type(value) is int else str(value).encode("utf-8", "backslashreplace").decode()
+
+    def _instance(self, tag: str, row: int, *parts: Any) -> Any:
+        rest, *values = parts if tag.endswith(WITH_REST) else (None, *parts)
+        if tag in {"enum", "scalar"}:
+            return self.node(values[0])
+        more: dict[str, Any] = rest or {}
+        named = zip(self.fields[row], values, strict=True)
+        others = {**(more.get("extra") or {}), **(more.get("attributes") or {})}
+        return {name: self.node(item) for name, item in (*named, *others.items())}

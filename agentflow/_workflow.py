@@ -20,9 +20,9 @@ from agentflow._registry import learn_types, returns
 from agentflow._serialization import codec_for
 from agentflow._session import Session
 from agentflow._settings import default_store, require_session, store_at
+from agentflow._shared_stream import decode_stream, stream_result
 from agentflow._signature import call_by_name
 from agentflow._step import Step, checked_session
-from agentflow._shared_stream import decode_stream, stream_result
 from agentflow._streams import context_of
 from agentflow.exceptions import UsageError
 

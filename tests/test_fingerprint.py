@@ -3,6 +3,7 @@
 What changes a version and what does not stands in test_fingerprint_closures.py, as a table.
 """
 
+import ast
 import importlib
 import json
 import linecache
@@ -17,6 +18,8 @@ from types import FunctionType, ModuleType
 
 import pytest
 
+from agentflow._canonical import fold
+from agentflow._code_digest import normal_form
 from agentflow._fingerprint import CodeVersion, function_digest
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +32,17 @@ import sys
 sys.path.insert(0, {root!r})
 from agentflow._fingerprint import CodeVersion
 print(CodeVersion({step}).digest)
+"""
+
+
+COUNTED = """
+class Counted:
+    __wrapped__ = print
+    asked = []
+    def __agentflow_version__(self):
+        self.asked.append(1)
+        return "1"
+K = Counted()
 """
 
 
@@ -93,6 +107,8 @@ def test_a_later_use_calls_next_to_nothing(load):
     )
     version = CodeVersion(main.step)
     first = version.digest
+    main.unrelated = 1
+    assert version.digest == first
     called = []
 
     sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
@@ -128,6 +144,19 @@ def test_an_equal_object_in_its_place_changes_nothing(load):
     main.K = (*[1], 2)
 
     assert version.digest == first
+
+
+def test_a_patched_list_that_was_imported_counts_by_its_content(load):
+    """Where no statement of the module made what a name holds now, there is only the content to go by."""
+    main = load(main="from helpers import K\ndef step(): return K", helpers="K = [1]")
+    version = CodeVersion(main.step)
+    versions = [version.digest]
+
+    for patch in ([2], [3]):
+        main.K = patch
+        versions.append(version.digest)
+
+    assert len(set(versions)) == 3
 
 
 def test_a_patched_helper_is_seen(load):
@@ -167,6 +196,18 @@ def test_a_name_that_is_defined_later_is_seen(load):
 
     assert versions[0] == versions[1]
     assert len(set(versions)) == 3
+
+
+def test_a_global_that_functions_rebind_is_not_looked_at(load):
+    """A counter that goes up with every call costs no new computation."""
+    main = load(main=COUNTED + "n = 0\ndef up():\n    global n\n    n += 1\ndef step(): return K, n")
+    version = CodeVersion(main.step)
+    first = version.digest
+
+    main.up()
+
+    assert version.digest == first
+    assert main.Counted.asked == [1]
 
 
 def test_a_name_that_is_deleted_is_seen(load):
@@ -402,6 +443,56 @@ def test_versions_in_a_circle_do_not_depend_on_who_was_asked_first(load, order):
     assert len(set(found.values())) == 4
 
 
+DELEGATES = """
+from steps import Agent, Step
+class Boss(Agent):
+    def __agentflow_version__(self):
+        return " ".join([super().__agentflow_version__(), *(tool.__agentflow_version__() for tool in self.tools)])
+K = 1
+boss = Boss()
+@Step
+def ask(n): return boss, K
+@Step
+def check(n): return boss, ask
+boss.tools = [ask, check]
+@Step
+def step(): return ask(1), boss
+"""
+
+
+@pytest.mark.parametrize("first", ["ask", "check", "step"])
+def test_an_agent_whose_tools_call_it_has_a_version(load, first):
+    """Asking it again goes round no endless circle, finds what holds, and sees each change and its return."""
+    main = load(main=DELEGATES, steps=STEPS)
+    names = sorted(["ask", "check", "step"], key=lambda name: name != first)
+
+    def versions():
+        return {name: getattr(main, name).version.digest for name in names}
+
+    before, again = versions(), versions()
+    main.boss.model = "two"
+    other = versions()
+    main.boss.model = "one"
+    back = versions()
+    main.K = 2
+    edited = versions()
+
+    assert before == again == back
+    assert all(len({before[name], other[name], edited[name]}) == 3 for name in names)
+
+
+def test_an_agent_whose_tools_call_it_is_not_computed_again_and_again(load):
+    """A version in such a circle holds: looking at it asks the agent a few times, and follows no code."""
+    main = load(main=DELEGATES + "from steps import Counted\ncounted = Counted()\n@Step\ndef count(): return counted, boss\nboss.tools += [count]", steps=STEPS + COUNTED)  # fmt: skip
+    versions = [getattr(main, name).version.digest for name in ("step", "ask", "check", "count")]
+    looked = len(main.Counted.asked)
+
+    again = [getattr(main, name).version.digest for name in ("step", "ask", "check", "count")]
+
+    assert again == versions
+    assert len(main.Counted.asked) == looked
+
+
 def test_a_large_circle_is_computed_in_reasonable_time(load):
     """Seven steps that all call each other are looked at by the sets they are in, not by every path through them."""
     steps = "".join(
@@ -436,6 +527,35 @@ def test_a_helper_of_a_called_step_is_watched(load):
     main.K = 2
 
     assert version.digest != first
+
+
+def test_all_that_a_called_step_sees_is_watched(load):
+    """Code, cells and missing names of a called step are looked at for its caller, too."""
+    main = load(
+        main="""
+        from steps import Step
+        def make(k):
+            def put(value):
+                nonlocal k
+                k = value
+            return Step(lambda: (k, helper, later)), put
+        def helper(): return 1
+        inner, put = make(1)
+        def step(): return inner()
+    """,
+        steps=STEPS,
+    )
+    version = CodeVersion(main.step)
+    versions = [version.digest]
+
+    main.put(2)
+    versions.append(version.digest)
+    main.helper.__code__ = (lambda: 2).__code__
+    versions.append(version.digest)
+    main.later = 3
+    versions.append(version.digest)
+
+    assert len(set(versions)) == 4
 
 
 def test_a_pinned_step_stops_the_spread(load):
@@ -671,9 +791,18 @@ def test_the_version_does_not_depend_on_the_hash_seed(tmp_path):
         def a(): return 1
         def b(): return 2
         NAMES = frozenset({"one", "two", "three", a, b, A, B})
+        l1, l2, l3, l4, l5, l6 = (lambda: 1), (lambda: 2), (lambda: 3), (lambda: 4), (lambda: 5), (lambda: 6)
+        class ByName(type): __hash__ = lambda cls: hash(cls.__name__)
+        class C1(metaclass=ByName): x = l6
+        class C2(metaclass=ByName): x = l5
+        class C3(metaclass=ByName): x = l4
+        class C4(metaclass=ByName): x = l3
+        class C5(metaclass=ByName): x = l2
+        class C6(metaclass=ByName): x = l1
+        CLASSES = frozenset({C1, C2, C3, C4, C5, C6})
         def make(k): return lambda: k
         inner = make({"one", "two", a, b, A, B, ("three", a)})
-        def step(): return NAMES, inner
+        def step(): return NAMES, CLASSES, inner
     """)
     )
     code = "import main" + PRINT_VERSION.format(root=str(ROOT), step="main.step")
@@ -721,6 +850,19 @@ def test_installed_packages_count_by_name(tmp_path, monkeypatch, load, folder, c
     assert changed is counts
 
 
+@pytest.mark.parametrize("wrapper", ["lambda: f()", "partial(lambda g: g(), f)", "[f][0]"])
+def test_a_function_inside_an_installed_decorator_counts(load, wrapper):
+    """A decorator of a package that does not say what it wraps is looked through."""
+    load("lib/site-packages", main="", library=f"from functools import partial\ndef decorate(f): return {wrapper}")
+    text = "from library import decorate\n@decorate\ndef helper(): return K\nK = 1\ndef step(): return helper()"
+    version = CodeVersion(load("app", main=text).step)
+    first = version.digest
+
+    sys.modules["main"].K = 2
+
+    assert version.digest != first
+
+
 def test_an_installed_application_follows_its_own_code(tmp_path, load):
     """An application that is deployed as a wheel is still looked into, from its own steps."""
     main = load("lib/site-packages", main="K = 1\ndef helper(): return K\ndef step(): return helper()")
@@ -737,6 +879,17 @@ def test_agentflow_itself_counts_as_installed(load):
     version = CodeVersion(load(main="from agentflow._canonical import node\nfrom agentflow import _canonical\ndef step(): return node(b''), _canonical.fold(b'')").step)  # fmt: skip
 
     assert list(version.pieces()) == ["main:step"]
+    assert list(CodeVersion(fold).pieces()) == []
+
+
+def test_the_parts_of_an_f_string_are_joined():
+    """Pythons cut the text of an f-string in different places; what counts is the text."""
+    pieces = [ast.Constant("a"), ast.Constant("b"), ast.FormattedValue(ast.Name("x", ast.Load()), -1), ast.Constant("")]
+    whole = [ast.Constant("ab"), ast.FormattedValue(ast.Name("x", ast.Load()), -1)]
+
+    found, reference = (normal_form(ast.JoinedStr(it), lambda _: False) for it in (pieces, whole))
+
+    assert found == reference
 
 
 # What must not break it.
@@ -773,7 +926,7 @@ def test_no_value_breaks_a_version(load, value, where):
             def __getattr__(self, name): return Strange()
             def __eq__(self, other): return True
         itself = []
-        itself.append((itself, {'a': itself}))
+        itself.append(([itself] * 50, {'a': itself}))
         deep = []
         for _ in range(5000): deep = [deep]
     """
@@ -786,11 +939,14 @@ def test_no_value_breaks_a_version(load, value, where):
 
 
 def test_a_deep_expression_is_no_problem(load):
-    """A sum of two thousand terms is a tree two thousand deep."""
-    text = "def step(x): return " + " + ".join(["x"] * 2000)
+    """A sum of two thousand terms is a tree two thousand deep, and still counts by what it says."""
+    text = "def step(x: int): return " + " + ".join(["x"] * 2000)
     first = CodeVersion(load(main=text).step).digest
 
-    assert first != CodeVersion(load("more", main=text + " + x").step).digest
+    annotated = CodeVersion(load("annotated", main=text.replace("int", "str")).step).digest
+    longer = CodeVersion(load("longer", main=text + " + x").step).digest
+
+    assert len({first, annotated, longer}) == 3
 
 
 def test_a_module_in_the_body_that_cannot_be_imported_is_left_out(load):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import enum
+import json
+import re
 import subprocess
 import sys
 import threading
 import typing
-from collections import namedtuple
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
@@ -37,6 +42,7 @@ from agentflow._serialization import (
     Codec,
     StaleValue,
     codec_for,
+    plain_json,
     register_annotation,
     register_type,
     seal,
@@ -954,6 +960,21 @@ def test_values_may_be_nested_deeply(wrap):
     assert copy_of(value, ANY_NODE) == value
 
 
+@pytest.mark.parametrize("wrap", ["list", "dict", "dict with other keys", "dataclass"])
+def test_the_deepest_value_is_read_again(wrap):
+    """What may be written may be read: the parser has room for the deepest value with the deepest scalar in it."""
+    core = dt.datetime(2024, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1), "x"))
+    read = 0
+
+    for depth in range(170, 190):
+        with contextlib.suppress(UnserializableValue):
+            body = stored(nested(depth, WRAPS[wrap], core), ANY_NODE)
+            assert codec_for(ANY_NODE).loads(body) == nested(depth, WRAPS[wrap], core)
+            read = depth
+
+    assert 175 < read < 181
+
+
 @pytest.mark.parametrize("wrap", ["list", "tuple", "dict", "dict with other keys", "dataclass"])
 def test_too_deep_values_are_refused(wrap):
     """A hundred thousand levels are a sentence, not a crash."""
@@ -1065,6 +1086,7 @@ HOSTILE = [
     b'["classes"]',
     b'["classes", [], ["model", 0]]',
     b'["classes", [["x"]], 1]',
+    b'["classes", [["x", "", [], ["a"]]], ["slice", ["model", 0, 1], null, null]]',
     b'["classes", [[1, 2, 3, 4]], 1]',
     b'["model", 0, 1]',
     b'["str", "zz"]',
@@ -1085,7 +1107,7 @@ def document(value: Any, annotation: Any) -> Any:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda node: node[1][0].__setitem__(3, ["size", "__class__"]),  # a field that the class does not have
+        lambda node: node[1][0].__setitem__(3, ["__class__"]),  # a field that the class does not have
         lambda node: node[2].append(2),  # more values than names
         lambda node: node[2].pop(),
         lambda node: node[2].__setitem__(1, 7),  # a row that is not there
@@ -1096,13 +1118,28 @@ def document(value: Any, annotation: Any) -> Any:
     ],
     ids=range(8),
 )
-def test_a_planted_instance_is_a_typed_error(change):
+@pytest.mark.parametrize("value", [Leaf(1), Animal(name="n")], ids=["dataclass", "model"])
+def test_a_planted_instance_is_a_typed_error(value, change):
     """An instance that does not fit its row of the table is not made."""
-    node = document(Leaf(1), Leaf)
+    node = document(value, type(value))
     change(node)
 
     with pytest.raises((StoreCorrupt, StaleValue)):
-        codec_for(Leaf).loads(to_json(node))
+        codec_for(type(value)).loads(to_json(node))
+
+
+def test_a_planted_flag_of_a_pattern_is_dropped(capsys):
+    """`re.DEBUG` would print what the pattern means."""
+    loaded = codec_for(Any).loads(b'["pattern", "a", %d]' % (re.DEBUG | re.IGNORECASE))
+
+    assert loaded == re.compile("a", re.IGNORECASE)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_uuid_keeps_how_it_was_made():
+    """Whether a UUID was made safely for many processes is no part of its equality, and comes back too."""
+    for safe in uuid.SafeUUID:
+        assert copy_of(uuid.UUID(int=7, is_safe=safe)).is_safe is safe
 
 
 def test_a_time_zone_that_this_machine_does_not_know_is_stale():
@@ -1235,6 +1272,67 @@ def test_a_class_is_named_once():
     body = stored([Leaf(i) for i in range(100)], Leaf)
 
     assert body.count(b"Leaf") == 1
+
+
+# Plain JSON, for those who do not have the classes.
+
+
+def shown(value: Any, annotation: Any = Any) -> Any:
+    """Return what the plain JSON of a value says."""
+    return json.loads(plain_json(stored(value, annotation)))
+
+
+SHOWN = [
+    ("text", "text"),
+    ("a\ud800", "a\\ud800"),
+    (b"\xff", "/w=="),
+    ([1, 2.5, None, True], [1, 2.5, None, True]),
+    ([["nested"], ("t",), deque([1], maxlen=3)], [["nested"], ["t"], [1]]),
+    ([{1}, frozenset({(2,)})], [[1], [[2]]]),
+    ([{"a": [b"x", bytearray(b"x")]}], [{"a": ["eA==", "eA=="]}]),
+    ({1: "a", (2, "b"): "c"}, {"1": "a", '[2,"b"]': "c"}),
+    ({1: "a", "1": "b"}, [["1", "a"], ["1", "b"]]),
+    (OrderedDict(a=[1]), {"a": [1]}),
+    ([Counter("aa"), defaultdict(list, a=[1])], [{"a": 2}, {"a": [1]}]),
+    ([2**70, float("nan"), 1j], [2**70, "nan", "1j"]),
+    ([dt.date(2024, 1, 2), dt.timedelta(1), Decimal("1.50")], ["2024-01-02", "1 day, 0:00:00", "1.50"]),
+    (dt.datetime(2024, 1, 2, tzinfo=dt.UTC), "2024-01-02 00:00:00+00:00"),
+    (["a\ud800", {"b\ud800": 1}], ["a\\ud800", {"b\\ud800": 1}]),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), SHOWN, ids=range(len(SHOWN)))
+def test_a_value_is_shown_as_plain_json(value, expected):
+    """Every kind of value has a form in ordinary JSON, in which nothing is missing."""
+    assert shown(value) == expected
+
+
+def test_instances_are_shown_without_their_classes():
+    """An instance is an object of its fields, wherever its class is; what is private stays so."""
+    odd = with_private(_seen=0)(title="t")
+    more = with_extra("allow")(title="t", more=[Leaf(2)])
+    noted = WithNote(1)
+    noted.note = "n"
+    annotation = tuple[Branch, Dog, Mood, type(odd), type(more), WithNote, NoisyText]
+
+    body = stored([Branch([Leaf(1)]), Dog(name="R"), Mood.GOOD, odd, more, noted, NoisyText("x")], annotation)
+
+    assert json.loads(plain_json(body)) == [
+        {"leaves": [{"size": 1}]},
+        {"name": "R", "tricks": []},
+        "GOOD",
+        {"title": "t"},
+        {"title": "t", "added": 1, "more": [{"size": 2}]},
+        {"x": 1, "note": "n"},
+        "x",
+    ]
+
+
+@pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
+def test_showing_bytes_that_nobody_wrote_gives_json_or_a_typed_error(body):
+    """To show a value is no way around the checks."""
+    with contextlib.suppress(StoreCorrupt):
+        json.loads(plain_json(body))
 
 
 # Odds and ends of layouts.

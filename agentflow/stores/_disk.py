@@ -160,7 +160,7 @@ class DiskStore:
 
     def sessions(self, workflow: str, limit: int | None = None) -> Sequence[str]:
         """List the sessions of a workflow."""
-        return self._readers.records(_schema.SESSIONS, (workflow, _up_to(limit)), _schema.name_of)
+        return self._readers.records(_schema.SESSIONS, (*[workflow] * 3, _up_to(limit)), _schema.name_of)
 
     # Writing
 
@@ -248,7 +248,7 @@ def _write(transaction: Transaction, writing: Writing) -> None:
     for write in transaction.state:
         writing.execute(_schema.PUT_STATE, bound((write.workflow, write.session_id, write.key, write.value)))
     for event in transaction.events:
-        writing.execute(_schema.PUT_EVENT, bound((event.run_id, event.at, event.data)))
+        writing.execute(_schema.PUT_EVENT, bound((event.run_id, event.run_id, event.at, event.data)))
     if transaction.run:
         writing.execute(_schema.PUT_RUN, _schema.run_row(transaction.run))
 

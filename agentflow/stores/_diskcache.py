@@ -98,10 +98,14 @@ def connect(path: Path, *, mode: str) -> sqlite3.Connection:
     con = sqlite3.connect(
         f"file://{_quoted(path)}?mode={mode}", uri=True, timeout=0, isolation_level=None, check_same_thread=False
     )
-    con.execute("PRAGMA trusted_schema = OFF")
-    con.execute("PRAGMA cell_size_check = ON")
-    # A file that is cut short under a memory map kills the process with SIGBUS; read() gives an error.
-    con.execute("PRAGMA mmap_size = 0")
+    try:
+        con.execute("PRAGMA trusted_schema = OFF")
+        con.execute("PRAGMA cell_size_check = ON")
+        # A file that is cut short under a memory map kills the process with SIGBUS; read() gives an error.
+        con.execute("PRAGMA mmap_size = 0")
+    except BaseException:
+        con.close()
+        raise
     return con
 
 

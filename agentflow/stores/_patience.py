@@ -31,7 +31,8 @@ def wait_while_busy(attempt: Callable[[], T], deadline: float) -> T:
         try:
             return attempt()
         except (sqlite3.Error, StoreBusy) as error:
-            if not is_busy(error) or time.monotonic() >= deadline:
+            left = deadline - time.monotonic()
+            if not is_busy(error) or left <= 0:
                 raise
-        GATE.rest(min(pause, deadline - time.monotonic()) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        GATE.rest(min(pause, left) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         pause = min(pause * 1.5, 0.02)

@@ -95,13 +95,13 @@ RUN_OWNER: Final = "SELECT owner FROM af_runs WHERE id = ?"
 
 # Numbered in the transaction, so that the order of numbers is the order in which readers see them: no gap, ever.
 PUT_EVENT: Final = """INSERT INTO af_events (run_id, seq, at, data)
-    VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM af_events WHERE run_id = ?1), ?2, ?3)"""
+    VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM af_events WHERE run_id = ?), ?, ?)"""
 EVENTS: Final = "SELECT run_id, seq, at, data FROM af_events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
 LAST_EVENT: Final = "SELECT run_id, seq, at, data FROM af_events WHERE run_id = ? ORDER BY seq DESC LIMIT 1"
 
-SESSIONS: Final = """SELECT session_id FROM af_runs WHERE workflow = ?1
-    UNION SELECT session_id FROM af_state WHERE workflow = ?1
-    UNION SELECT session_id FROM af_entries WHERE workflow = ?1 AND scope <> 'global' ORDER BY 1 LIMIT ?2"""
+SESSIONS: Final = """SELECT session_id FROM af_runs WHERE workflow = ?
+    UNION SELECT session_id FROM af_state WHERE workflow = ?
+    UNION SELECT session_id FROM af_entries WHERE workflow = ? AND scope <> 'global' ORDER BY 1 LIMIT ?"""
 _SESSION_ENTRIES: Final = "workflow = ? AND session_id = ? AND scope <> 'global'"
 DROP_SESSION: Final = (
     "DELETE FROM af_events WHERE run_id IN (SELECT id FROM af_runs WHERE workflow = ? AND session_id = ?)",

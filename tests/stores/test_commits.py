@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import gc
 import linecache
 import sys
 import threading
@@ -177,7 +178,15 @@ class Interrupt:
         return False
 
 
+# A connection that was opened in the very line before is closed by the interpreter, which says so.
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestInterrupts:
+    @pytest.fixture(autouse=True)
+    def _collect(self):
+        yield
+        gc.collect()
+
     def test_ctrl_c_at_any_line_harms_nobody_else(self, tmp_path):
         """Interrupted before each line in turn, a commit is whole or not there; what another handed over is written once."""
         store = DiskStore(tmp_path / "store", busy_timeout=10)

@@ -838,3 +838,19 @@ class TestPlanted:
             read(disk)
 
         assert damage.value.path == str(disk.path)
+
+
+class TestDurability:
+    @pytest.mark.parametrize(("durability", "synchronous"), [("power", 2), ("process", 1)])
+    def test_every_connection_that_writes_syncs_as_asked(self, tmp_path, durability, synchronous):
+        """Whoever made the store, and however often it was closed, a commit is synced as this object's option says."""
+        DiskStore(tmp_path / "store", durability="process").commit(put("begun"))
+        store = DiskStore(tmp_path / "store", durability=durability)
+
+        levels = []
+        for key in ("a", "b"):
+            store.commit(put(key))
+            levels.append(store._writer._cache.execute("PRAGMA synchronous").fetchone()[0])
+            store.close()
+
+        assert levels == [synchronous, synchronous]

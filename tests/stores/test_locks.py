@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import threading
@@ -273,21 +272,29 @@ def test_a_finalizer_may_use_locks(disk):
     assert not disk.is_locked("a")
 
 
-def _take(path, answers):
-    answers.put(DiskStore(path).try_lock("a"))
+CHILDREN = """
+import multiprocessing, sys
+from agentflow.stores import DiskStore
+
+def take(path):
+    return DiskStore(path).try_lock("a")
+
+if __name__ == "__main__":
+    store = DiskStore(sys.argv[1])
+    print(store.try_lock("a"))
+    for method in multiprocessing.get_all_start_methods():
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            print(method, pool.apply(take, (sys.argv[1],)))
+    print(DiskStore(sys.argv[1]).is_locked("a"))
+"""
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_children_of_multiprocessing_are_other_processes(disk, method):
-    """However a child process was made, the parent's lock excludes it."""
-    context = multiprocessing.get_context(method)
-    answers = context.SimpleQueue()
-    disk.try_lock("a")
+def test_children_of_multiprocessing_are_other_processes(outcome, tmp_path):
+    """However a child process was made, the parent's lock excludes it, and its end does not free it."""
+    script = tmp_path / "children.py"
+    script.write_text(CHILDREN)
 
-    child = context.Process(target=_take, args=(disk.path, answers))
-    child.start()
-    child.join(60)
+    told = outcome(f"import runpy, sys; runpy.run_path({str(script)!r}, run_name='__main__')", tmp_path / "store")
 
-    assert answers.get() is False
-    disk.unlock("a")
-    child.close()
+    assert (told[0], told[-1]) == ("True", "True")
+    assert dict(zip(told[1:-1:2], told[2:-1:2], strict=True)) == dict.fromkeys(("fork", "spawn", "forkserver"), "False")

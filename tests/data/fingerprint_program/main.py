@@ -1,5 +1,7 @@
 """A program that uses much of the language; its version is the same on every Python that agentflow runs on."""
 
+# ruff: noqa: C416, F841, PIE800, UP037 - the odd spellings are what is tested
+
 from __future__ import annotations
 
 import asyncio
@@ -118,6 +120,8 @@ def multiply(k: float):
 
 double, triple = multiply(2), multiply(3)
 add, subtract = (lambda a, b: a + b), (lambda a, b: a - b)
+powers = [lambda x, n=n: x**n for n in (2, 3)]
+square = powers[0]
 shouting = partial(loud, times=2, style=Style.BOLD)
 
 
@@ -172,7 +176,17 @@ def step(topic: str, /, depth: int = 2, *rest: Point, mood: Mood = Mood.LOUD, me
     import fingerprint_helpers as again
     from fingerprint_helpers import late
 
-    values = [double(1), triple(2), add(1, 2), subtract(2, 1), cached(5), shape(1), even(4), shouting("a"), counter]
+    values = [
+        double(1),
+        triple(2),
+        add(1, 2),
+        subtract(2, 1),
+        square(cached(5)),
+        shape(1),
+        even(4),
+        shouting("a"),
+        counter,
+    ]
     print(
         json.dumps(values), late(), again.LANGUAGES, Rights.READ | Rights.WRITE, PRICE, HERE, QUEUE, ORDER, walk, gather
     )
