@@ -72,7 +72,7 @@ class Attempts:
             limiter.take_back()
 
         try:
-            with queueing(self._flight, limiter, place):
+            with queueing(self._flights, limiter, place):
                 yield Until(place.granted, self.call.remaining(), check)
             self.call.remaining()
         except BaseException:

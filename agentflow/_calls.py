@@ -278,7 +278,7 @@ class StepCall:
         with contextlib.suppress(StoreError):
             self.home.store.unlock(self._lock_name)
 
-    def waiting(self, flight: Flight) -> AbstractContextManager[None]:
+    def waiting(self, flight: Flight) -> waiting_for:
         """Wait for a flight for a block."""
         return waiting_for(flight, self.caller.flights)
 

@@ -87,14 +87,14 @@ class Flight:
         name: The step's.
         done: Told how it ended.
         blocked_on: The flights that it waits for now.
-        queued: The place that it waits for now, None if it waits for none.
+        queued: The places that it waits for now.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.done: Future[Outcome] = Future()
         self.blocked_on: list[Flight] = []
-        self.queued: tuple[Limiter, Place] | None = None
+        self.queued: list[tuple[Limiter, Place]] = []
 
     def end(self, outcome: Outcome) -> None:
         """Tell everyone who waits; the first word counts."""
@@ -143,48 +143,64 @@ class _Flights:
 FLIGHTS: Final = _Flights()
 
 
-@contextmanager
-def waiting_for(flight: Flight, within: Sequence[Flight]) -> Iterator[None]:
+class waiting_for:  # noqa: N801 - a context manager, not of contextlib's kind: that one changes the errors that pass through
     """Say for a block that everything the caller is part of waits for a flight.
 
     Raises:
         UsageError: If that flight, in the end, waits for the caller.
     """
+
+    __slots__ = ("_flight", "_within")
+
+    def __init__(self, flight: Flight, within: Sequence[Flight]) -> None:
+        self._flight = flight
+        self._within = within
+
+    def __enter__(self) -> None:
+        if not self._within:
+            return
+        with FLIGHTS.mutex:
+            ahead = _ahead_of(self._flight)
+            if any(own in ahead for own in self._within):
+                raise _circle(self._flight, self._within)
+            for own in self._within:
+                own.blocked_on.append(self._flight)
+            for waiter in ahead:
+                _lend_place(waiter)
+
+    def __exit__(self, *_: object) -> None:
+        if self._within:
+            with FLIGHTS.mutex:
+                for own in self._within:
+                    own.blocked_on.remove(self._flight)
+
+
+def _circle(flight: Flight, within: Sequence[Flight]) -> UsageError:
+    return UsageError(
+        f"steps wait for each other in a circle: {' -> '.join(own.name for own in within)} -> {flight.name}: "
+        "give the inner calls other arguments, or call the bare functions with .fn"
+    )
+
+
+@contextmanager
+def queueing(within: Sequence[Flight], limiter: Limiter, place: Place) -> Iterator[None]:
+    """Say for a block that everything the caller is part of waits for a place; it is lent one if a holder waits for the caller."""
+    wanted = limiter, place
     with FLIGHTS.mutex:
-        ahead = _ahead_of(flight) if within else ()
-        if any(own in ahead for own in within):
-            raise UsageError(
-                f"steps wait for each other in a circle: {' -> '.join(own.name for own in within)} -> {flight.name}: "
-                "give the inner calls other arguments, or call the bare functions with .fn"
-            )
         for own in within:
-            own.blocked_on.append(flight)
-        for waiter in ahead:
-            _lend_place(waiter)
+            own.queued.append(wanted)
+            _lend_place(own)
     try:
         yield
     finally:
         with FLIGHTS.mutex:
             for own in within:
-                own.blocked_on.remove(flight)
-
-
-@contextmanager
-def queueing(flight: Flight, limiter: Limiter, place: Place) -> Iterator[None]:
-    """Say for a block that a flight waits for a place; it passes without if a holder of one comes to wait for the flight."""
-    with FLIGHTS.mutex:
-        flight.queued = limiter, place
-        _lend_place(flight)
-    try:
-        yield
-    finally:
-        flight.queued = None
+                own.queued.remove(wanted)
 
 
 def _lend_place(flight: Flight) -> None:
     # A holder that waits for others does not use its place, and would wait for ever if they waited for that very place.
-    if flight.queued is not None:
-        limiter, place = flight.queued
+    for limiter, place in flight.queued:
         holders = (holder for holder in limiter.holders() if isinstance(holder, Flight))
         if any(holder.blocked_on and flight in _ahead_of(holder) for holder in holders):
             limiter.let_pass(place)

@@ -227,23 +227,38 @@ class Frame:
         """Return this frame as one item of `ctx.map` has it: the same, with a place of its own."""
         return attrs.evolve(self, place=f"{self.place}/{index}")
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self) -> Entered:
         """Make this the frame in force for a block."""
-        before, recording = FRAME.set(self), RECORDING.set(self._recording())
-        try:
-            yield
-        finally:
-            RECORDING.reset(recording)
-            FRAME.reset(before)
+        return Entered(self)
 
     def install(self) -> None:
         """Make this the frame in force in the current `contextvars.Context` for good: one made for a generator."""
         FRAME.set(self)
-        RECORDING.set(self._recording())
+        RECORDING.set(self.recording())
 
-    def _recording(self) -> Recording | None:
+    def recording(self) -> Recording | None:
+        """Return what remembers the model requests made in this frame, None outside a run."""
         return None if self.run is None else FrameRecording(self, self.run)
+
+
+class Entered:
+    """Makes a frame the one in force for a block.
+
+    Not of contextlib's kind, which sets `__traceback__` of the user's exceptions: those of a frozen class refuse.
+    """
+
+    __slots__ = ("_frame", "_tokens")
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+
+    def __enter__(self) -> None:
+        self._tokens = FRAME.set(self._frame), RECORDING.set(self._frame.recording())
+
+    def __exit__(self, *_: object) -> None:
+        frame, recording = self._tokens
+        RECORDING.reset(recording)
+        FRAME.reset(frame)
 
 
 @attrs.frozen

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     # For the annotations of other modules, which import it for the type checkers only and never structlog itself.
     Logger: TypeAlias = FilteringBoundLogger
 
-__all__ = ["Logger", "bind", "enabled", "logger"]
+__all__ = ["bind", "enabled", "logger"]
 
 _NAME: Final = "agentflow"
 _MASK: Final = "[redacted]"

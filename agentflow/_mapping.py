@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from agentflow._frames import FRAME
+from agentflow.events import MapProgressed
 from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["map_over"]
 
 THREADS: Final = 32
+_BETWEEN_NEWS: Final = 0.1  # seconds between two events that tell how far it is
 
 
 def map_over(
@@ -36,91 +40,142 @@ def map_over(
         raise UsageError(f"map({_name(fn)}) was given nothing to go over")
     if max_concurrency is not None and max_concurrency < 1:
         raise UsageError(f"max_concurrency={max_concurrency!r}: at least one must be allowed to run")
-    calls = list(zip(*iterables, strict=False))
-    if inspect.iscoroutinefunction(fn):
-        return _map_tasks(frame, fn, calls, max_concurrency, collect=return_exceptions)
-    return _map_threads(frame, fn, calls, max_concurrency or THREADS, collect=return_exceptions)
+    mapping = _Mapping(frame, fn, list(zip(*iterables, strict=False)), collect=return_exceptions)
+    if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
+        return _in_tasks(mapping, max_concurrency)
+    return _in_threads(mapping, max_concurrency or THREADS)
 
 
 def _name(fn: Callable[..., Any]) -> str:
     return str(getattr(fn, "__qualname__", fn))
 
 
-def _map_threads(
-    frame: Frame, fn: Callable[..., Any], calls: list[tuple[Any, ...]], at_once: int, *, collect: bool
-) -> list[Any]:
-    if not calls:
-        return []
-    failed: list[int] = []
+class _Mapping:
+    """The items of one call, and what has become of them.
 
-    def one(index: int) -> Any:
-        if failed:
-            return None  # after the first error nothing new starts
-        try:
-            return _in_place(frame, index, fn, calls[index])
-        except Exception as error:
-            if collect:
-                return error
-            failed.append(index)
-            raise
-        except BaseException:
-            failed.append(index)
-            raise
+    Attributes:
+        waiting: The indexes of the items that have not begun.
+        results: What the finished ones gave, by index.
+        errors: What the failed ones raised, by index.
+    """
 
-    # A pool of its own for each call: a shared one could fill up with parents that wait for children.
-    with ThreadPoolExecutor(min(at_once, len(calls)), thread_name_prefix="agentflow-map") as pool:
-        futures = [pool.submit(contextvars.copy_context().run, one, index) for index in range(len(calls))]
+    def __init__(self, frame: Frame, fn: Callable[..., Any], calls: list[tuple[Any, ...]], *, collect: bool) -> None:
+        self.waiting = deque(range(len(calls)))
+        self.results: list[Any] = [None] * len(calls)
+        self.errors: dict[int, BaseException] = {}
+        self._frame = frame
+        self._fn = fn
+        self._calls = calls
+        self._collect = collect
+        self._mutex = threading.Lock()
+        self._done = 0
+        self._told = time.monotonic()
+
+    def begin(self, index: int) -> Any:
+        """Call the function for an item, in a context of its own already, so that its frame may be set for good."""
+        current = FRAME.get() or self._frame
+        current.at_item(index).install()
+        return self._fn(*self._calls[index])
+
+    def returned(self, index: int, result: Any) -> None:
+        """Take in what an item gave."""
+        if inspect.iscoroutine(result):
+            result.close()
+            self.raised(
+                index,
+                UsageError(
+                    f"map() called {_name(self._fn)}, a plain function that gives coroutines: give it the `async def` itself, "
+                    "or write one"
+                ),
+            )
+            return
+        self.results[index] = result
+        self._finished()
+
+    def raised(self, index: int, error: BaseException) -> None:
+        """Take in what an item raised: after the first error nothing new begins."""
+        if self._collect and isinstance(error, Exception):
+            self.results[index] = error
+            self._finished()
+        else:
+            self.errors[index] = error
+            self.waiting.clear()
+
+    def _finished(self) -> None:
+        run, now = self._frame.run, time.monotonic()
+        with self._mutex:
+            self._done += 1
+            done, total = self._done, len(self.results)
+            is_news = run is not None and (done == total or now - self._told >= _BETWEEN_NEWS)
+            if is_news:
+                self._told = now
+        if run is not None and is_news:
+            run.note(MapProgressed(name=_name(self._fn), done=done, total=total))
+
+    def outcome(self) -> list[Any]:
+        """Return the results, or raise the error of the lowest index."""
+        if not self.errors:
+            return self.results
+        error = self.errors[min(self.errors)]
         try:
-            pool.shutdown(wait=True)
-        except BaseException:
-            failed.append(len(calls))
-            raise
-    for future in futures:
-        if error := future.exception():
             raise error
-    return [future.result() for future in futures]
+        finally:
+            del error, self.errors  # else the error, by its traceback, would hold what holds the error
 
 
-async def _map_tasks(
-    frame: Frame, fn: Callable[..., Awaitable[Any]], calls: list[tuple[Any, ...]], at_once: int | None, *, collect: bool
-) -> list[Any]:
-    places = asyncio.Semaphore(at_once) if at_once else None
-    failed: list[int] = []
-
-    async def one(index: int) -> Any:
-        if places is None:
-            return await call(index)
-        async with places:
-            return await call(index)
-
-    async def call(index: int) -> Any:
-        try:
-            return await _in_place(frame, index, fn, calls[index])
-        except Exception as error:
-            if collect:
-                return error
-            failed.append(index)
-            raise
-
-    tasks = [asyncio.create_task(one(index)) for index in range(len(calls))]
+def _in_threads(mapping: _Mapping, at_once: int) -> list[Any]:
+    # Threads of its own for each call: shared ones could fill up with parents that wait for children.
+    context = contextvars.copy_context()
+    threads: list[threading.Thread] = []
     try:
-        await _all_or_first_error(tasks)
+        while mapping.waiting and len(threads) < at_once:
+            thread = threading.Thread(target=_work, args=(mapping, context), name="agentflow-map")
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more of them: those that there are do it all
+                break
+            threads.append(thread)
+        if not threads:
+            _work(mapping, context)
+    except BaseException:
+        mapping.waiting.clear()
+        raise
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for index in sorted(failed):
-        tasks[index].result()
-    return [task.result() for task in tasks]
+        _join(mapping, threads)
+    return mapping.outcome()
 
 
-async def _all_or_first_error(tasks: list[asyncio.Task[Any]]) -> None:
-    if tasks:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+def _join(mapping: _Mapping, threads: list[threading.Thread]) -> None:
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException:  # Ctrl-C: nothing new begins, and what is under way is awaited all the same
+        mapping.waiting.clear()
+        for thread in threads:
+            thread.join()
+        raise
 
 
-def _in_place(frame: Frame, index: int, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    # Each item runs in a context of its own already (a thread's copy, a task's), so the frame may be set for good.
-    current = FRAME.get() or frame
-    current.at_item(index).install()
-    return fn(*args)
+def _work(mapping: _Mapping, context: contextvars.Context) -> None:
+    while True:
+        try:
+            index = mapping.waiting.popleft()
+        except IndexError:
+            return
+        try:
+            mapping.returned(index, context.copy().run(mapping.begin, index))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the map was called
+            mapping.raised(index, error)
+
+
+async def _in_tasks(mapping: _Mapping, at_once: int | None) -> list[Any]:
+    places = asyncio.Semaphore(at_once or len(mapping.results) or 1)
+
+    async def one(index: int) -> None:
+        async with places:
+            if index not in mapping.waiting:
+                return
+            mapping.waiting.remove(index)
+        ...
+
+    return mapping.outcome()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
@@ -32,7 +31,7 @@ from agentflow.types import UNSET, Duration, Unset
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 
 __all__ = [
     "AsyncStep",
@@ -296,8 +295,12 @@ class PlainStep(Step[P, T]):
 
     def _attempt(self, call: StepCall, frame: Frame) -> Any:
         context, args, kwargs = self._arguments(call, frame)
-        with frame.entered(), _closing(context):
-            return self.fn(*args, **kwargs)
+        try:
+            with frame.entered():
+                return self.fn(*args, **kwargs)
+        finally:
+            if context:
+                context.close()
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await the result; the step runs in a thread."""
@@ -314,8 +317,12 @@ class AsyncStep(Step[P, T]):
 
     async def _attempt(self, call: StepCall, frame: Frame) -> Any:
         context, args, kwargs = self._arguments(call, frame)
-        with frame.entered(), _closing(context):
-            return await self.fn(*args, **kwargs)
+        try:
+            with frame.entered():
+                return await self.fn(*args, **kwargs)
+        finally:
+            if context:
+                context.close()
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await the result."""
@@ -358,15 +365,6 @@ class AsyncStreamStep(Step[P, list[Y]], Generic[P, Y]):
 
 def _nothing() -> None:
     """There is no context to close."""
-
-
-@contextlib.contextmanager
-def _closing(context: Context | None) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        if context is not None:
-            context.close()
 
 
 def _drained(stream: Generator[Any, None, Any]) -> Any:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Limiter", "Place", "wait", "wait_async"]
 
-_SLICE: Final = 0.25  # seconds after which whoever waits looks whether it should go on waiting
+# Seconds after which whoever waits looks whether it should go on waiting; tasks are many, and are cancelled by other means.
+_SLICE: Final = 0.25
+_SLICE_OF_TASKS: Final = 1.0
 _IDLE: Final = 1.0  # seconds after which a holder that stands still has lost its place to whoever waits
 
 
@@ -34,7 +36,7 @@ def wait(future: Future[Any], timeout: float | None, check: Callable[[], object]
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     while not future.done():
-        seconds = _next_slice(deadline, check)
+        seconds = _next_slice(deadline, _SLICE if check else None)
         if seconds is not None and seconds <= 0:
             return False
         with suppress(TimeoutError, CancelledError):
@@ -55,7 +57,7 @@ async def wait_async(
     deadline = None if timeout is None else time.monotonic() + timeout
     woken = _woken_by(future)
     while not future.done():
-        seconds = _next_slice(deadline, check)
+        seconds = _next_slice(deadline, _SLICE_OF_TASKS if check else None)
         if seconds is not None and seconds <= 0:
             return False
         await asyncio.wait([woken], timeout=seconds)
@@ -64,11 +66,9 @@ async def wait_async(
     return True
 
 
-def _next_slice(deadline: float | None, check: object) -> float | None:
+def _next_slice(deadline: float | None, longest: float | None) -> float | None:
     left = None if deadline is None else deadline - time.monotonic()
-    if check is None:
-        return left
-    return _SLICE if left is None else min(left, _SLICE)
+    return left if longest is None else longest if left is None else min(left, longest)
 
 
 def _woken_by(future: Future[Any]) -> asyncio.Future[None]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = [
     "Emitted",
     "Event",
+    "MapProgressed",
     "ModelAnswered",
     "RunCancelled",
     "RunCompleted",
@@ -127,6 +128,16 @@ class ModelAnswered(_Event):
     """True if the answer came from the store and nothing was paid."""
 
 
+class MapProgressed(_Event):
+    """Some of the items that `ctx.map` goes over are finished; said now and then, and at the end."""
+
+    type: Literal["map_progressed"] = "map_progressed"
+    name: str
+    """The function that is called for each item."""
+    done: int
+    total: int
+
+
 class Emitted(_Event):
     """Something the user's own code said through `ctx.emit(...)`."""
 
@@ -147,6 +158,7 @@ Event: TypeAlias = Annotated[
     | StepRetried
     | StepFailed
     | ModelAnswered
+    | MapProgressed
     | Emitted,
     Field(discriminator="type"),
 ]
