@@ -14,9 +14,18 @@ from agentflow._drive import Ask, Commit, Pause, Perform, Until, unwrapped
 from agentflow._flights import queueing
 from agentflow._frames import Frame, Token
 from agentflow._retry import Retries
+from agentflow._run import annotate, told
 from agentflow._state import StepState, conflict_error
 from agentflow.events import StepCompleted, StepFailed, StepRetried, StepStarted
-from agentflow.exceptions import ModelHTTPError, ModelTimeout, RunConflict, StepTimeout, StoreError, UnserializableValue
+from agentflow.exceptions import (
+    ModelHTTPError,
+    ModelTimeout,
+    RunConflict,
+    StateConflict,
+    StepTimeout,
+    StoreError,
+    UnserializableValue,
+)
 from agentflow.stores._base import StateChanged, Transaction
 
 if TYPE_CHECKING:
@@ -179,7 +188,7 @@ class Attempts:
             yield from self.failed(error)
         else:
             yield from self._forget_answers(error)
-            self.call.note(StepRetried(step=self.call.spec.name, key=self.call.key, error=_told(error), pause=pause))
+            self.call.note(StepRetried(step=self.call.spec.name, key=self.call.key, error=told(error), pause=pause))
             self.call.log("step.retry", error=type(error).__qualname__, pause=pause)
         return pause
 
@@ -193,12 +202,12 @@ class Attempts:
         spec = self.call.spec
         of = f" of {spec.retry.attempts}" if spec.retry else ""
         where = f"in step {spec.name!r} (session {self.call.home.session_id!r}, attempt {self._attempt}{of})"
-        _note(error, where)
+        annotate(error, where)
         try:
             yield from self._forget_answers(error)
         except (StoreError, RunConflict) as also:
-            _note(error, f"and what its models answered could not be forgotten: {also}")
-        self.call.note(StepFailed(step=spec.name, key=self.call.key, error=_told(error), attempts=self._attempt))
+            annotate(error, f"and what its models answered could not be forgotten: {also}")
+        self.call.note(StepFailed(step=spec.name, key=self.call.key, error=told(error), attempts=self._attempt))
 
     def _forget_answers(self, error: BaseException | None = None) -> Generator[Ask, None, None]:
         if error is not None and (not isinstance(error, Exception) or isinstance(error, _KEEPS_ANSWERS)):
@@ -216,7 +225,7 @@ class Attempts:
         Raises:
             UnserializableValue: If it cannot be stored; carries it.
             StoreError: If the store cannot write; carries it.
-            StateConflict: If state that the step has read and changed was changed elsewhere.
+            StateConflict: If state that the step has read and changed was changed elsewhere; carries it.
         """
         assert self.frame
         self.frame.check()
@@ -224,7 +233,7 @@ class Attempts:
         try:
             body = encode_value() if wanted else None
             yield from self._commit(self.frame, [] if body is None else [self.call.entry(body)])
-        except (UnserializableValue, StoreError) as error:
+        except (UnserializableValue, StoreError, StateConflict) as error:
             error.result = value
             raise
         if not wanted:
@@ -246,7 +255,7 @@ class Attempts:
                 with self._transaction(entries, writes, completed) as transaction:
                     yield Commit(self.call.home.store, transaction)
             except StateChanged as changed:
-                writes, conflicts = frame.state.rebase(changed.rows)
+                writes, conflicts = frame.state.rebase(changed.rows, writes)
                 if conflicts:
                     raise conflict_error(conflicts, self.call.home) from None
             else:
@@ -262,12 +271,3 @@ class Attempts:
         if self.call.run:
             return self.call.run.transaction(entries=entries, state=writes, saying=completed)
         return contextlib.nullcontext(Transaction(entries=tuple(entries), state=tuple(writes)))
-
-
-def _note(error: BaseException, text: str) -> None:
-    with contextlib.suppress(AttributeError):  # an exception class of the user's may be frozen
-        error.add_note(f"agentflow: {text}")
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__qualname__}: {error}"

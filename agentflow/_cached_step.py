@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agentflow._context import Context
     from agentflow.types import Duration, Scope
 
-__all__ = ["cached_step", "names"]
+__all__ = ["cached_step", "check_options", "ignored", "names"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -128,6 +128,7 @@ def _cached_step(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any
         UsageError: If the function or an option cannot be what it is.
         NameConflict: If another function has the name.
     """
+    check_options("cached_step", _maker, options)
     step = _maker(**options)
     return step if fn is None else step(fn)
 
@@ -184,6 +185,17 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
         return _CLASSES[shape.colour](spec, Options())
 
     return decorate
+
+
+def check_options(decorator: str, maker: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Refuse options that a decorator does not have.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    known = inspect.signature(maker).parameters
+    if unknown := sorted(set(options) - set(known)):
+        raise UsageError(f"@{decorator} has no option {', '.join(unknown)}; it has: {', '.join(known)}")
 
 
 def _version(version: str, scope: Scope, shape: Shape) -> CodeVersion | str | None:

@@ -162,8 +162,9 @@ class StepCall:
         if self.spec.timeout is not None:
             self._deadline = time.monotonic() + self.spec.timeout
         self.caller.check()
-        if isinstance(self.caller.state, BodyState):
-            yield from self.caller.state.saving()
+        state = self.caller.state
+        if isinstance(state, BodyState) and state.is_touched:
+            yield from state.saving()
 
     def remaining(self) -> float | None:
         """Return the seconds that the call may still take, or None for as long as it likes.
@@ -215,7 +216,7 @@ class StepCall:
             return None
         try:
             remembered = Remembered.unpack(payload)
-            if not Policy(self.spec.ttl, self.refresh, self.run_id).accepts(remembered, time.time()):
+            if (self.refresh or self.spec.ttl is not None) and not self._accepts(remembered):
                 return None
             return Hit(remembered.body, decode(remembered.body))
         except StaleValue as stale:
@@ -225,6 +226,9 @@ class StepCall:
                 raise self._damaged(corrupt) from corrupt
             warnings.warn(f"a result of step {self.spec.name!r} was damaged and is made anew: {corrupt}", stacklevel=2)
         return None
+
+    def _accepts(self, remembered: Remembered) -> bool:
+        return Policy(self.spec.ttl, self.refresh, self.run_id).accepts(remembered, time.time())
 
     def _damaged(self, corrupt: StoreCorrupt) -> StoreCorrupt:
         return StoreCorrupt(
@@ -286,8 +290,10 @@ class StepCall:
 
     def note_hit(self) -> None:
         """Say that the call was answered without executing it."""
-        self.note(StepHit(step=self.spec.name, key=self.key))
-        self.log("step.hit")
+        if self.run:
+            self.run.note(StepHit(step=self.spec.name, key=self.key))
+        if enabled():
+            self.log("step.hit")
 
     def note(self, event: Event) -> None:
         """Add an event to the run, if there is one."""

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 import pydantic_core
 
-from agentflow._frames import current_frame
+from agentflow._frames import current_frame, ended_error
 from agentflow._logging import logger
 from agentflow._mapping import map_over
 from agentflow.events import Emitted
@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 __all__ = ["Context", "current_context"]
 
+_LONGEST_EMITTED: Final = 256 * 1024
+
 
 class Context(Generic[S]):
     """The run that code is part of, and the session it works in.
@@ -54,9 +56,10 @@ class Context(Generic[S]):
     ```
     """
 
+    _agentflow_context = True
+
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
-        self._over = False
 
     def __repr__(self) -> str:
         frame = self._frame
@@ -138,18 +141,25 @@ class Context(Generic[S]):
         """Add an event of your own to the run; it is recorded with the next step, or at the end.
 
         Raises:
-            UnserializableValue: If JSON cannot say the value.
+            UnserializableValue: If JSON cannot say the value, or it is over 256 KiB.
         """
         self._usable()
         self._frame.check()
         try:
             said = pydantic_core.to_jsonable_python(value)
+            size = len(pydantic_core.to_json(said))
         except (pydantic_core.PydanticSerializationError, ValueError) as error:
             raise UnserializableValue(
                 f"ctx.emit() was given something that JSON cannot say ({error}): emit text, numbers, lists, dicts or models",
                 owner="ctx.emit()",
                 type_name=type(value).__name__,
             ) from error
+        if size > _LONGEST_EMITTED:
+            raise UnserializableValue(
+                f"ctx.emit() was given {size:,} bytes, and an event has {_LONGEST_EMITTED:,} at most: emit what to look at, not the thing",
+                owner="ctx.emit()",
+                type_name=type(value).__name__,
+            )
         if self._frame.run:
             self._frame.run.note(Emitted(value=said))
 
@@ -214,15 +224,8 @@ class Context(Generic[S]):
         )
 
     def _usable(self) -> None:
-        if self._over:
-            raise NoActiveRun(
-                f"this context belongs to {self._frame.step or self._frame.home.workflow or 'a step'!r}, which has ended: "
-                "use the context of the code that is running (agentflow.current_context())"
-            )
-
-    def close(self) -> None:
-        """End its use; agentflow does this when the body or step call ends."""
-        self._over = True
+        if self._frame.token.ended:
+            raise ended_error(self._frame)
 
 
 def current_context() -> Context:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
+from agentflow._tracebacks import without_our_frames
 from agentflow._waiting import wait, wait_async
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "commit_here",
     "drive",
     "in_thread",
+    "on_a_loop",
     "unwrapped",
 ]
 
@@ -113,6 +115,9 @@ def drive(procedure: Generator[Ask, None, R]) -> R:
         except Stopped as stopped:
             error = stopped.error
             break
+        except BaseException as raised:  # noqa: BLE001 - raised again, for the user to read
+            error = raised
+            break
         error = None
         try:
             _do(ask)
@@ -120,7 +125,10 @@ def drive(procedure: Generator[Ask, None, R]) -> R:
             error = Stopped(stop)
         except BaseException as raised:  # noqa: BLE001 - the procedure decides what it means
             error = raised
-    raise error
+    try:
+        raise without_our_frames(error)
+    finally:
+        del error  # else it would hold this frame by its traceback, and the frame the error
 
 
 async def adrive(procedure: Generator[Ask, None, R]) -> R:
@@ -138,6 +146,9 @@ async def adrive(procedure: Generator[Ask, None, R]) -> R:
             if cancelled is not None:
                 raise cancelled from None
             return stop.value  # type: ignore[no-any-return]
+        except BaseException as raised:  # noqa: BLE001 - raised again, for the user to read
+            error = raised
+            break
         error = None
         try:
             if isinstance(ask, Commit):
@@ -148,6 +159,10 @@ async def adrive(procedure: Generator[Ask, None, R]) -> R:
                 error, cancelled = cancelled, None
         except BaseException as raised:  # noqa: BLE001 - the procedure decides what it means
             error = raised
+    try:
+        raise without_our_frames(error)
+    finally:
+        del error  # else it would hold this frame by its traceback, and the frame the error
 
 
 def _do(ask: Ask) -> None:
@@ -246,9 +261,7 @@ def commit_here(store: Store, transaction: Transaction) -> Future[None] | None:
     On a loop it is handed to the writer thread and waited for briefly, so that a store that another process has locked
     does not stop the loop; then the unfinished commit is returned, for the next boundary to wait for.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not on_a_loop():
         store.commit(transaction)
         return None
     future = store.commit_soon(transaction)
@@ -256,3 +269,12 @@ def commit_here(store: Store, transaction: Transaction) -> Future[None] | None:
         future.result()
         return None
     return future
+
+
+def on_a_loop() -> bool:
+    """Whether this thread runs an event loop right now."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -19,7 +19,8 @@ from agentflow._frames import ActiveRun, Frame, Home, Refresh, counted_as_active
 from agentflow._keys import arguments_digest, encode, entry_key
 from agentflow._logging import enabled, logger
 from agentflow._memo import Remembered
-from agentflow._run import CONTINUABLE, Continuation, status_after
+from agentflow._run import CONTINUABLE, Continuation, annotate, status_after, told
+from agentflow._serialization import StaleValue
 from agentflow._state import BodyState
 from agentflow.events import RunCancelled, RunCompleted, RunFailed, RunInterrupted, RunStarted
 from agentflow.exceptions import (
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from agentflow.events import Event
     from agentflow.stores._base import StateWrite, Transaction
 
-__all__ = ["Execution", "WorkflowSpec", "run_lock"]
+__all__ = ["Execution", "Recorded", "WorkflowSpec", "run_lock"]
 
 _MOST_CANDIDATES = 50
 
@@ -63,6 +64,13 @@ class WorkflowSpec:
     description: str
 
 
+@attrs.frozen
+class Recorded:
+    """What a completed child run gave."""
+
+    value: Any
+
+
 class Execution:
     """One call of a workflow.
 
@@ -80,11 +88,12 @@ class Execution:
         self.spec = spec
         self.home = home
         self.arguments = arguments
-        self.refresh = refresh
         self.caller = caller if caller and caller.run else None
+        self.refresh = refresh.joined(self.caller.run.refresh) if self.caller and self.caller.run else refresh
         self.call = self._call()
         self._run: ActiveRun | None = None
         self._frame: Frame | None = None
+        self._is_over = False
         self._resources = contextlib.ExitStack()
 
     def _call(self) -> str:
@@ -99,13 +108,13 @@ class Execution:
 
     # Opening
 
-    def opening(self) -> Generator[Ask, None, RunRecord | None]:
-        """Begin or continue a run; return its record instead if it is a child that has completed already."""
+    def opening(self, decode: Callable[[bytes], Any]) -> Generator[Ask, None, Recorded | None]:
+        """Begin or continue a run; return what it gave instead if it is a child that has completed already."""
         if self.caller:
             self.caller.check()
             if isinstance(self.caller.state, BodyState):
                 yield from self.caller.state.saving()
-            return (yield from self._opening_child(self.caller))
+            return (yield from self._opening_child(self.caller, decode))
         for record in self._candidates():
             if (yield from self._continued(record)):
                 return None
@@ -124,7 +133,7 @@ class Execution:
             _MOST_CANDIDATES,
         )
 
-    def _opening_child(self, caller: Frame) -> Generator[Ask, None, RunRecord | None]:
+    def _opening_child(self, caller: Frame, decode: Callable[[bytes], Any]) -> Generator[Ask, None, Recorded | None]:
         assert caller.run
         names = (caller.run.record.id, caller.place, self.home.workflow, self.home.session_id, self.call)
         number = caller.count("run", entry_key(*names))
@@ -132,14 +141,23 @@ class Execution:
         record = self.home.store.run(run_id)
         if record is None:
             yield from self._begun(run_id, caller.run.record.id)
-        elif record.status is RunStatus.COMPLETED and record.result is not None:
-            return record
+        elif recorded := self._recorded(record, decode):
+            return recorded
         elif not (yield from self._taken(record)):
             raise RunConflict(
                 f"run {run_id} of workflow {self.spec.name!r} is being executed by another process: wait for its end, then call again",
                 run_id=run_id,
             )
         return None
+
+    def _recorded(self, record: RunRecord, decode: Callable[[bytes], Any]) -> Recorded | None:
+        if record.status is not RunStatus.COMPLETED or record.result is None:
+            return None
+        try:
+            return Recorded(decode(Remembered.unpack(record.result).body))
+        except StaleValue as stale:
+            self._log("run.stale", reason=str(stale))
+            return None
 
     def _continued(self, record: RunRecord) -> Generator[Ask, None, bool]:
         last = self.home.store.last_event(record.id)
@@ -151,6 +169,11 @@ class Execution:
     def _taken(self, record: RunRecord) -> Generator[Ask, None, bool]:
         """Take over a run that nobody executes any more; False if somebody does after all."""
         if not self.home.store.try_lock(run_lock(record.id)):
+            return False
+        now = self.home.store.run(record.id)
+        if now is None or (now.status, now.owner) != (record.status, record.owner):
+            # It went on, or ended, between the look and the lock.
+            self.home.store.unlock(run_lock(record.id))
             return False
         following = attrs.evolve(
             record,
@@ -240,9 +263,9 @@ class Execution:
             result = self._result(encode_result)
             yield from self._ended(RunStatus.COMPLETED, RunCompleted(), result=result)
         except BaseException as error:
-            if isinstance(error, StoreError):
+            if isinstance(error, StoreError | StateConflict | UnserializableValue):
                 error.result = value
-            yield from self.failed(error)
+            yield from self._failed(error, RunStatus.FAILED)
             raise
 
     def _result(self, encode_result: Callable[[], bytes]) -> bytes | None:
@@ -262,20 +285,28 @@ class Execution:
         """
         cancelled = isinstance(error, asyncio.CancelledError)
         status = RunStatus.INTERRUPTED if closed else status_after(error, task_cancelled=cancelled)
-        told = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
-        event = _ending(status, told)
+        if isinstance(error, Exception):
+            record = self.run.record
+            annotate(
+                error,
+                f"in workflow {self.spec.name!r} (session {record.session_id!r}, run {record.id}, attempt {record.attempt})",
+            )
         try:
             yield from self.state.saving()
-        except (StateConflict, UnserializableValue, StoreError) as also:
-            if also is not error:
-                error.add_note(f"agentflow: and the state of the session could not be saved: {also}")
+        except Exception as also:  # noqa: BLE001 - the error that is on its way is the one to raise
+            annotate(error, f"and the state of the session could not be saved: {also}")
+        yield from self._failed(error, status)
+
+    def _failed(self, error: BaseException, status: RunStatus) -> Generator[Ask, None, None]:
+        text = told(error)
         try:
             if isinstance(error, UnexpectedModelBehavior) and self.frame.requests:
                 with self.run.transaction(forget=self.frame.requests) as transaction:
                     yield Commit(self.home.store, transaction)
-            yield from self._ended(status, event, error=told if status is RunStatus.FAILED else "")
-        except (StoreError, RunConflict) as also:
-            error.add_note(f"agentflow: and the end of run {self.run.record.id} could not be recorded: {also}")
+            yield from self._ended(status, _ending(status, text), error=text if status is RunStatus.FAILED else "")
+        except Exception as also:  # noqa: BLE001 - the error that is on its way is the one to raise
+            annotate(error, f"and the end of run {self.run.record.id} could not be recorded: {also}")
+        finally:
             self._released()
 
     def _ended(
@@ -295,7 +326,16 @@ class Execution:
         self._released()
         self._log("run.ended", status=status.value)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a run that it must end."""
+        return self._run is not None and not self._is_over
+
     def _released(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self.frame.token.end()
         with contextlib.suppress(StoreError):
             self.home.store.unlock(run_lock(self.run.record.id))
         self._resources.close()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from agentflow._state import State
     from agentflow.types import Scope
 
-__all__ = ["FRAME", "OUTSIDE", "ActiveRun", "Frame", "Home", "Refresh", "Token", "active_runs", "current_frame"]
+__all__ = ["FRAME", "OUTSIDE", "ActiveRun", "Frame", "Home", "Refresh", "Token", "current_frame", "ended_error"]
 
 _COLUMNS: Final = ("seq", "run_id")  # of an event, which the store has beside its text
 
@@ -64,6 +64,10 @@ class Refresh:
     everything: bool = False
     steps: frozenset[str] = frozenset()
 
+    def joined(self, other: Refresh) -> Refresh:
+        """Return what both ask for together."""
+        return Refresh(self.everything or other.everything, self.steps | other.steps)
+
     def covers(self, step: str) -> bool:
         """Whether it asks for this step."""
         return self.everything or step in self.steps
@@ -77,6 +81,11 @@ class Token:
 
     def __init__(self) -> None:
         self._reason: BaseException | None = None
+        self.ended = False
+
+    def end(self) -> None:
+        """Say that the body or step call is over: nobody may use its context any more, while what it began may finish."""
+        self.ended = True
 
     def revoke(self, reason: BaseException) -> None:
         """Make every later boundary raise this."""
@@ -165,11 +174,6 @@ class ActiveRun:
             with self._mutex:
                 self._events[:0] = events
             raise
-
-    @property
-    def has_news(self) -> bool:
-        """Whether something was noted and not committed."""
-        return bool(self._events)
 
 
 @attrs.define(eq=False)
@@ -349,11 +353,6 @@ def counted_as_active() -> Iterator[None]:
         _active.discard(number)
 
 
-def active_runs() -> int:
-    """How many runs this process is executing."""
-    return len(_active)
-
-
 def current_frame(what: str) -> Frame | None:
     """Return the frame in force, or None outside a run.
 
@@ -367,10 +366,22 @@ def current_frame(what: str) -> Frame | None:
     if frame is None:
         if _active:
             raise NoActiveRun(
-                f"{what} found no run in this thread, while a run is active in this process: its result could land in "
-                "another session's memory. Start threads with ctx.map, asyncio.to_thread or contextvars.copy_context().run, "
-                "or name the session with with_options(session_id=...)"
+                f"{what} found no run here, while a run is active in this process: its result could land in another session's memory. "
+                "In a thread: start it with ctx.map, asyncio.to_thread or contextvars.copy_context().run. Beside a stream of a workflow "
+                "that is not finished: finish or close it first, or make the call inside the workflow. "
+                "Or say whose memory is meant with with_options(workflow=..., session_id=...)"
             )
         return None
+    if frame.token.ended:
+        raise ended_error(frame)
     frame.check()
     return frame
+
+
+def ended_error(frame: Frame) -> NoActiveRun:
+    """Return the error of code that outlives the body or step call that it belongs to."""
+    name = f"step {frame.step!r}" if frame.step else f"workflow {frame.home.workflow!r}"
+    return NoActiveRun(
+        f"this context belongs to {name}, which has ended: await or join what it starts before it returns, "
+        "and use the context of the code that is running (agentflow.current_context())"
+    )

@@ -13,6 +13,7 @@ __all__ = ["FileArg", "NoKey", "arguments_digest", "encode", "entry_key", "not_k
 
 import os
 import typing
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from types import UnionType
@@ -29,6 +30,7 @@ from agentflow.exceptions import UnkeyableArgument, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from hashlib import _Hash
 
 T = TypeVar("T")
 
@@ -182,7 +184,26 @@ def encode(value: object, *, owner: str, parameter: str) -> bytes:
 
 def entry_key(*parts: str) -> str:
     """Return the SHA-256 of the parts, in hexadecimal, under which an entry is kept: ("ab", "c") and ("a", "bc") differ."""
-    return sha256(node(b"entry", _FORMAT, *(part.encode("utf-8", "surrogatepass") for part in parts))).hexdigest()
+    last = parts[-1]
+    if len(last) != _DIGEST_LENGTH or not last.isascii():
+        return sha256(_entry_node(parts)).hexdigest()
+    # All calls of a step in a session differ in a last digest only: the hash of what stands before it is made once.
+    hasher = _hashed_head(parts[:-1]).copy()
+    hasher.update(last.encode())
+    return hasher.hexdigest()
+
+
+_DIGEST_LENGTH: Final = 64
+
+
+@lru_cache(maxsize=1024)
+def _hashed_head(parts: tuple[str, ...]) -> _Hash:
+    """Return the hash of an entry's node up to its last part, which has the length of a digest."""
+    return sha256(_entry_node((*parts, "0" * _DIGEST_LENGTH))[:-_DIGEST_LENGTH])
+
+
+def _entry_node(parts: tuple[str, ...]) -> bytes:
+    return node(b"entry", _FORMAT, *(part.encode("utf-8", "surrogatepass") for part in parts))
 
 
 _PATH_SHOWN: Final = 6

@@ -31,7 +31,8 @@ _NAME: Final = "agentflow"
 _MASK: Final = "[redacted]"
 
 # Without a handler of its own the standard library would print our warnings to stderr of a program that never asked.
-logging.getLogger(_NAME).addHandler(logging.NullHandler())
+_LOGGER: Final = logging.getLogger(_NAME)
+_LOGGER.addHandler(logging.NullHandler())
 
 _BOUND: Final[ContextVar[Mapping[str, object]]] = ContextVar("agentflow_log_values", default=MappingProxyType({}))
 
@@ -76,7 +77,7 @@ def logger(**values: object) -> Logger:
     else:
         processors = [structlog.stdlib.filter_by_level, _safe, _as_record]
         wrapper = structlog.make_filtering_bound_logger(logging.NOTSET)
-        made = structlog.wrap_logger(logging.getLogger(_NAME), processors, wrapper, dict)
+        made = structlog.wrap_logger(_LOGGER, processors, wrapper, dict)
     return cast("Logger", made.bind(**bound))
 
 
@@ -118,7 +119,7 @@ def enabled(level: int = logging.DEBUG) -> bool:
     """
     # Another thread may be importing structlog right now: then it has no such function yet.
     is_configured = getattr(sys.modules.get("structlog"), "is_configured", bool)
-    return is_configured() or logging.getLogger(_NAME).isEnabledFor(level)
+    return is_configured() or _LOGGER.isEnabledFor(level)
 
 
 def _safe(_logger: object, _method: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -57,12 +57,14 @@ class _Mapping:
         waiting: The indexes of the items that have not begun.
         results: What the finished ones gave, by index.
         errors: What the failed ones raised, by index.
+        over: Whether the outcome is decided; what is raised from now on answers the cancellation.
     """
 
     def __init__(self, frame: Frame, fn: Callable[..., Any], calls: list[tuple[Any, ...]], *, collect: bool) -> None:
         self.waiting = deque(range(len(calls)))
         self.results: list[Any] = [None] * len(calls)
         self.errors: dict[int, BaseException] = {}
+        self.over = False
         self._frame = frame
         self._fn = fn
         self._calls = calls
@@ -97,7 +99,7 @@ class _Mapping:
         if self._collect and isinstance(error, Exception):
             self.results[index] = error
             self._finished()
-        else:
+        elif not self.over:
             self.errors[index] = error
             self.waiting.clear()
 
@@ -129,13 +131,13 @@ def _in_threads(mapping: _Mapping, at_once: int) -> list[Any]:
     threads: list[threading.Thread] = []
     try:
         while mapping.waiting and len(threads) < at_once:
-            thread = threading.Thread(target=_work, args=(mapping, context), name="agentflow-map")
+            # Listed before it is started, so that Ctrl-C in between leaves none behind.
+            threads.append(threading.Thread(target=_work, args=(mapping, context), name="agentflow-map"))
             try:
-                thread.start()
+                threads[-1].start()
             except RuntimeError:  # the system gives no more of them: those that there are do it all
                 break
-            threads.append(thread)
-        if not threads:
+        if not any(map(_has_begun, threads)):
             _work(mapping, context)
     except BaseException:
         mapping.waiting.clear()
@@ -145,13 +147,17 @@ def _in_threads(mapping: _Mapping, at_once: int) -> list[Any]:
     return mapping.outcome()
 
 
+def _has_begun(thread: threading.Thread) -> bool:
+    return thread.ident is not None
+
+
 def _join(mapping: _Mapping, threads: list[threading.Thread]) -> None:
     try:
-        for thread in threads:
+        for thread in filter(_has_begun, threads):
             thread.join()
     except BaseException:  # Ctrl-C: nothing new begins, and what is under way is awaited all the same
         mapping.waiting.clear()
-        for thread in threads:
+        for thread in filter(_has_begun, threads):
             thread.join()
         raise
 
@@ -170,12 +176,25 @@ def _work(mapping: _Mapping, context: contextvars.Context) -> None:
 
 async def _in_tasks(mapping: _Mapping, at_once: int | None) -> list[Any]:
     places = asyncio.Semaphore(at_once or len(mapping.results) or 1)
-
-    async def one(index: int) -> None:
-        async with places:
-            if index not in mapping.waiting:
-                return
-            mapping.waiting.remove(index)
-        ...
-
+    tasks = [asyncio.create_task(_one(mapping, index, places)) for index in mapping.waiting]
+    try:
+        if tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        mapping.over = True
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     return mapping.outcome()
+
+
+async def _one(mapping: _Mapping, index: int, places: asyncio.Semaphore) -> None:
+    async with places:
+        if mapping.errors:
+            return
+        try:
+            mapping.returned(index, await mapping.begin(index))
+        except BaseException as error:
+            mapping.raised(index, error)
+            if index in mapping.errors:
+                raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -11,7 +12,9 @@ from agentflow.types import RunStatus
 if TYPE_CHECKING:
     from agentflow.stores._base import RunRecord
 
-__all__ = ["CONTINUABLE", "Continuation", "status_after"]
+__all__ = ["CONTINUABLE", "Continuation", "annotate", "status_after", "told"]
+
+_LONGEST_TOLD: Final = 2000
 
 CONTINUABLE: Final = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.INTERRUPTED)
 """What a call may continue. A run that is `running` and whose lock nobody holds has lost its process."""
@@ -22,7 +25,7 @@ class Continuation:
     """Under which conditions a call continues an earlier run instead of beginning a new one.
 
     Attributes:
-        within: How old the run's last event may be, in seconds; None for any age.
+        within: How old the run's last event may be, in seconds; None: no run is ever continued by a call.
         max_attempts: How often one run is tried.
     """
 
@@ -34,7 +37,8 @@ class Continuation:
         return (
             run.status in CONTINUABLE
             and run.attempt < self.max_attempts
-            and (self.within is None or now - last_event_at < self.within)
+            and self.within is not None
+            and now - last_event_at < self.within
         )
 
 
@@ -48,3 +52,19 @@ def status_after(error: BaseException, *, task_cancelled: bool) -> RunStatus:
     if task_cancelled or isinstance(error, KeyboardInterrupt):
         return RunStatus.CANCELLED
     return RunStatus.FAILED if isinstance(error, Exception) else RunStatus.INTERRUPTED
+
+
+def told(error: BaseException) -> str:
+    """Return the type and message of an exception as text that can be stored, whatever its class makes of `str()`."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - the class is the user's, and its mistake must not hide the error
+        message = "(it has no text)"
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    return f"{name}: {message}"[:_LONGEST_TOLD].encode("utf-8", "backslashreplace").decode()
+
+
+def annotate(error: BaseException, text: str) -> None:
+    """Add a note to an exception, if its class lets us."""
+    with contextlib.suppress(AttributeError, TypeError):  # one of the user's may be frozen
+        error.add_note(f"agentflow: {text}")

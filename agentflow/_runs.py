@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from agentflow._execution import run_lock
 from agentflow._settings import default_store, store_at
 from agentflow.events import Event
-from agentflow.exceptions import RunNotFound
+from agentflow.exceptions import RunNotFound, UsageError
 from agentflow.stores._base import RunFilter
 from agentflow.types import RunStatus
 
@@ -164,5 +164,8 @@ def list_runs(
     if status is None:
         return runs
     # By the status as it is, not as it was last written: a dead process writes no more.
-    wanted = {RunStatus(status)} if isinstance(status, str) else {RunStatus(one) for one in status}
+    try:
+        wanted = {RunStatus(one) for one in ([status] if isinstance(status, str) else status)}
+    except ValueError as error:
+        raise UsageError(f"status={status!r}: {error}; a status is one of: {', '.join(RunStatus)}") from None
     return [run for run in runs if run.status in wanted][:limit]

@@ -19,7 +19,7 @@ from agentflow.types import UNSET, Unset
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["configure", "debug", "default_store", "require_session", "store_at", "using_store"]
+__all__ = ["configure", "default_store", "require_session", "store_at", "using_store"]
 
 DEFAULT_DIRECTORY: Final = ".agentflow"
 _TRUE: Final = ("1", "true", "yes", "on")
@@ -29,7 +29,6 @@ _TRUE: Final = ("1", "true", "yes", "on")
 class _Settings:
     store: Store | None = None
     require_session: bool | None = None
-    debug: bool = False
 
 
 _settings: Final = _Settings()
@@ -41,7 +40,6 @@ def configure(
     *,
     store: str | os.PathLike[str] | Store | Unset | None = UNSET,
     require_session: bool | Unset | None = UNSET,
-    debug: bool | Unset = UNSET,
 ) -> None:
     """Set this process's defaults; what is not named stays as it is.
 
@@ -57,17 +55,16 @@ def configure(
             else the directory `.agentflow`. A relative directory is fixed at its first use.
         require_session: Whether a workflow call without a session is a `UsageError` instead of the session `"default"`.
             Services set it, since `"default"` would be everybody's. None: what `AGENTFLOW_REQUIRE_SESSION` says, else False.
-        debug: Whether to say more than usual, in warnings and in the log.
 
     Raises:
-        UsageError: If the store is none.
+        UsageError: If a setting cannot be what it is.
     """
     if not isinstance(store, Unset):
         _settings.store = None if store is None else store_at(store)
+    if not isinstance(require_session, Unset | bool | None):
+        raise UsageError(f"require_session={require_session!r}: write True, False or None")
     if not isinstance(require_session, Unset):
         _settings.require_session = require_session
-    if not isinstance(debug, Unset):
-        _settings.debug = debug
 
 
 def default_store() -> Store:
@@ -80,11 +77,6 @@ def require_session() -> bool:
     if _settings.require_session is not None:
         return _settings.require_session
     return os.environ.get("AGENTFLOW_REQUIRE_SESSION", "").lower() in _TRUE
-
-
-def debug() -> bool:
-    """Whether to say more than usual."""
-    return _settings.debug
 
 
 def store_at(place: str | os.PathLike[str] | Store) -> Store:

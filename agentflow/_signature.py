@@ -5,6 +5,7 @@ Knows nothing of runs, keys or stores.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import typing
 from enum import Enum
@@ -18,7 +19,7 @@ import attrs
 from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["Colour", "Shape", "call_by_name", "colour_of"]
 
@@ -42,14 +43,15 @@ def colour_of(fn: Callable[..., Any]) -> Colour:
 
 
 def _is_context(parameter: Parameter) -> bool:
+    if parameter.name == "ctx":
+        return True
     annotation = parameter.annotation
-    if annotation is Parameter.empty:
-        return parameter.name == "ctx"
-    if not isinstance(annotation, str):
-        annotation = getattr(typing.get_origin(annotation) or annotation, "__name__", "")
-    return annotation.partition("[")[0].rpartition(".")[2] == "Context" or parameter.name == "ctx"
+    if isinstance(annotation, str):  # not resolved: it may name what is defined further down
+        return annotation.partition("[")[0].rpartition(".")[2] == "Context"
+    return hasattr(typing.get_origin(annotation) or annotation, _CONTEXT_MARK)
 
 
+_CONTEXT_MARK: Final = "_agentflow_context"  # of the class, which is defined some floors above
 _POSITIONAL: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -87,6 +89,12 @@ class Shape:
                 f"@{what} decorates plain functions, and {fn!r} is a {type(fn).__name__}: "
                 f"put @{what} on a function at module level and call it from there"
             )
+        holder, _, _ = fn.__qualname__.rpartition(".")
+        if holder and not holder.endswith("<locals>"):
+            raise UsageError(
+                f"@{what} on the method {fn.__qualname__}: it decorates plain functions, "
+                "so take it out of the class and pass what it needs of the object as arguments"
+            )
         signature = inspect.signature(fn)
         parameters = list(signature.parameters.values())
         first = parameters[0] if parameters and parameters[0].kind in _POSITIONAL else None
@@ -115,13 +123,19 @@ class Shape:
     def hints(self) -> Mapping[str, Any]:
         """The resolved annotations, with `Annotated` kept.
 
-        A name that only a type checker can see (imported under `TYPE_CHECKING`) leaves all annotations unresolved: the
-        function then counts as not annotated.
+        An annotation that only a type checker can resolve (imported under `TYPE_CHECKING`) counts as none.
         """
         try:
             return typing.get_type_hints(self.fn, include_extras=True)
-        except (NameError, TypeError):
-            return {}
+        except (NameError, TypeError, AttributeError):
+            return dict(self._resolvable())
+
+    def _resolvable(self) -> Iterator[tuple[str, Any]]:
+        # One name that only a type checker can see does not take the other annotations with it.
+        for name, annotation in self.fn.__annotations__.items():
+            holder = type("annotation", (), {"__annotations__": {name: annotation}})
+            with contextlib.suppress(NameError, TypeError, AttributeError):
+                yield from typing.get_type_hints(holder, self.fn.__globals__, include_extras=True).items()
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments by parameter name with defaults filled in.
@@ -130,6 +144,8 @@ class Shape:
             TypeError: As a plain call would, if they do not fit.
             UsageError: If the context is passed.
         """
+        if self.takes_ctx and args and hasattr(args[0], _CONTEXT_MARK):
+            raise UsageError(f"{self.fn.__qualname__}() gets its context from agentflow: call it without ctx")
         # The general way costs 5 us of a 10 us hit, so the common shape is bound by hand;
         # whatever does not fit goes the general way, which knows Python's own messages.
         if self._simple is not None and len(args) <= len(self._simple):
@@ -141,7 +157,7 @@ class Shape:
         try:
             bound_arguments = self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise self._explained(error, args) from None
+            raise TypeError(f"{self.fn.__qualname__}() {error}") from None
         bound_arguments.apply_defaults()
         return bound_arguments.arguments
 
@@ -161,11 +177,6 @@ class Shape:
             else:
                 arguments[name] = default
         return arguments if taken == len(kwargs) else None
-
-    def _explained(self, error: TypeError, args: tuple[Any, ...]) -> Exception:
-        if args and self.takes_ctx and type(args[0]).__name__ == "Context":
-            return UsageError(f"{self.fn.__qualname__}() gets its context from agentflow: call it without ctx")
-        return TypeError(f"{self.fn.__qualname__}() {error}")
 
     def spread(self, arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return bound arguments as the positional and keyword arguments of the bare function, less the context."""

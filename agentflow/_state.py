@@ -7,22 +7,24 @@ The rules of merging are `_merge`; this module knows when to load, compare and c
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, MutableMapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from agentflow._drive import Ask, Commit, Until, commit_here, drive
+from agentflow._drive import Ask, Commit, Until, commit_here, drive, on_a_loop
 from agentflow._merge import ABSENT, Merge, patched
 from agentflow._serialization import StaleValue, codec_for, seal, unseal
-from agentflow.exceptions import StateConflict, StoreCorrupt, UsageError
+from agentflow._waiting import wait
+from agentflow.exceptions import StateConflict, StoreCorrupt, UnserializableValue, UsageError
 from agentflow.stores._base import StateChanged, StateRow, StateWrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
-    from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
     from agentflow._frames import Home
@@ -49,6 +51,20 @@ class _Cell:
     value: object
     before: bytes | None
     row: StateRow
+    read: bool = False
+    """Whether code has seen the value: only then can a change made elsewhere meanwhile be lost on it."""
+    blind: bool = False
+    """Whether it was assigned without having been read: then it is written whatever stands there."""
+    sent: list[_Sent] = attrs.field(factory=list)
+    """What is on its way to the store."""
+
+
+@attrs.frozen(eq=False)
+class _Sent:
+    """A write that is on its way, and the encoding of the value that it was made of."""
+
+    write: StateWrite
+    after: bytes | None
 
 
 class State(MutableMapping[str, Any]):
@@ -67,14 +83,19 @@ class State(MutableMapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         self._boundary()
-        value = self._cell(key).value
-        if value is ABSENT:
+        cell = self._cell(key)
+        cell.read = True
+        if cell.value is ABSENT:
             raise KeyError(key)
-        return value
+        return cell.value
 
     def __contains__(self, key: object) -> bool:
         self._boundary()
-        return isinstance(key, str) and self._cell(key).value is not ABSENT
+        if not isinstance(key, str):
+            return False
+        cell = self._cell(key)
+        cell.read = True
+        return cell.value is not ABSENT
 
     def __setitem__(self, key: str, value: Any) -> None:
         if type(key) is not str:
@@ -140,23 +161,42 @@ class State(MutableMapping[str, Any]):
         return _encoded(cell.value, key) != cell.before
 
     def writes(self) -> list[StateWrite]:
-        """Return the changes made here, each on the revision it was made on."""
+        """Return the changes made here, each on the revision it was made on.
+
+        Raises:
+            UnserializableValue: If a value cannot be stored any more; `savable` leaves those out.
+        """
         with self._mutex:
             return [self._write(key, cell, cell.row) for key, cell in self._changed().items()]
 
+    def savable(self) -> tuple[list[StateWrite], UnserializableValue | None]:
+        """Return the changes made here that can be stored, and the first error of those that cannot."""
+        writes: list[StateWrite] = []
+        refused: UnserializableValue | None = None
+        with self._mutex:
+            for key, cell in self._cells.items():
+                try:
+                    if self._differs(key, cell):
+                        writes.append(self._write(key, cell, cell.row))
+                except UnserializableValue as error:
+                    refused = refused or error
+        return writes, refused
+
     def _write(self, key: str, cell: _Cell, now: StateRow) -> StateWrite:
-        merged = self._merged(key, cell, now)
-        body = _encoded(merged, key)
-        value = None if body is None else seal(body)
-        return StateWrite(
+        body = _encoded(self._merged(key, cell, now), key)
+        write = StateWrite(
             workflow=self._home.workflow,
             session_id=self._home.session_id,
             key=key,
-            value=value,
+            value=None if body is None else seal(body),
             expected=now.revision,
         )
+        cell.sent.append(_Sent(write, _encoded(cell.value, key)))
+        return write
 
     def _merged(self, key: str, cell: _Cell, now: StateRow) -> object:
+        if cell.blind:
+            return cell.value
         base_body = None if cell.row.value is None else unseal(cell.row.value)
         if now is cell.row and cell.before == base_body:
             return cell.value
@@ -167,11 +207,19 @@ class State(MutableMapping[str, Any]):
             raise _Conflict(tuple(".".join((key, *path)) for path in merge.conflicts))
         return merged
 
-    def rebase(self, rows: Mapping[str, StateRow]) -> tuple[list[StateWrite], tuple[str, ...]]:
-        """Return the changes on newer rows, and the paths that were changed on both sides."""
+    def rebase(
+        self, rows: Mapping[str, StateRow], refused: Sequence[StateWrite]
+    ) -> tuple[list[StateWrite], tuple[str, ...]]:
+        """Return the changes on newer rows, and the paths that were changed on both sides.
+
+        Args:
+            rows: What is stored now, of those keys that were changed elsewhere.
+            refused: The writes that were refused for it, all of them.
+        """
         writes: list[StateWrite] = []
         conflicts: list[str] = []
         with self._mutex:
+            self._recognise(rows, refused)
             for key, cell in self._changed().items():
                 try:
                     writes.append(self._write(key, cell, rows.get(key, cell.row)))
@@ -180,15 +228,35 @@ class State(MutableMapping[str, Any]):
                     del self._cells[key]  # the next read sees what is stored now
         return writes, tuple(conflicts)
 
+    def _recognise(self, rows: Mapping[str, StateRow], refused: Sequence[StateWrite]) -> None:
+        # A task beside this one may have committed a change of this very view and not said so yet.
+        for write in refused:
+            if cell := self._cells.get(write.key):
+                cell.sent = [sent for sent in cell.sent if sent.write is not write]
+        for key, row in rows.items():
+            for sent in self._cells[key].sent if key in self._cells else ():
+                if row == StateRow(sent.write.value, _expected(sent.write) + 1):
+                    self._settle(key, sent)
+                    break
+
     def committed(self, writes: Sequence[StateWrite]) -> None:
         """Note that changes are durable."""
         with self._mutex:
             for write in writes:
-                cell = self._cells[write.key]
-                before, cell.before = cell.before, _encoded(cell.value, write.key)
-                assert isinstance(write.expected, int)
-                cell.row = StateRow(write.value, write.expected + 1)
-                self._passed_on(write.key, before, cell)
+                cell = self._cells.get(write.key)
+                for sent in cell.sent if cell else ():
+                    if sent.write is write:
+                        self._settle(write.key, sent)
+                        break
+
+    def _settle(self, key: str, sent: _Sent) -> None:
+        cell = self._cells[key]
+        # What was made on an older revision cannot have been committed as well.
+        cell.sent = [other for other in cell.sent if _expected(other.write) > _expected(sent.write)]
+        before, cell.before = cell.before, sent.after
+        cell.row = StateRow(sent.write.value, _expected(sent.write) + 1)
+        cell.blind = False
+        self._passed_on(key, before, cell)
 
     def _absorb(self, key: str, before: bytes | None, nested: _Cell) -> None:
         """Take over a change that a nested step has committed, beside what was changed here."""
@@ -221,6 +289,11 @@ class State(MutableMapping[str, Any]):
         raise NotImplementedError  # pragma: no cover - the two classes below say
 
 
+def _expected(write: StateWrite) -> int:
+    assert isinstance(write.expected, int)
+    return write.expected
+
+
 class _Conflict(Exception):  # noqa: N818 - leaves this module as StateConflict
     def __init__(self, paths: tuple[str, ...]) -> None:
         super().__init__(paths)
@@ -232,7 +305,7 @@ def conflict_error(paths: Sequence[str], home: Home) -> StateConflict:
     named = ", ".join(paths)
     return StateConflict(
         f"state of session {home.session_id!r} was changed here and elsewhere since it was read here: {named}. "
-        "Read it again and repeat the change, or use state.transaction() or state.increment()",
+        "Read it again and repeat the change",
         keys=tuple(paths),
     )
 
@@ -256,6 +329,7 @@ class BodyState(State):
         self._transact = transact
         self._check = boundary
         self._unfinished: list[Future[None]] = []
+        self._turn: Future[None] | None = None
 
     def save(self) -> None:
         """Keep what was changed inside loaded values.
@@ -264,11 +338,45 @@ class BodyState(State):
 
         Raises:
             StateConflict: If a path changed here was changed elsewhere since; all other keys are saved.
+            UnserializableValue: If a value cannot be stored any more; all other keys are saved.
         """
         drive(self.saving())
 
+    @property
+    def is_touched(self) -> bool:
+        """Whether anything was loaded or set here, so that there may be something to save."""
+        return bool(self._cells or self._unfinished)
+
     def saving(self) -> Generator[Ask, None, None]:
         """The procedure of `save`."""
+        while turn := self._take_turn():
+            yield Until(turn)
+        try:
+            yield from self._saving()
+        finally:
+            self._end_turn()
+
+    def _take_turn(self) -> Future[None] | None:
+        # One save at a time: two of them would make the same change twice, on one revision.
+        with self._mutex:
+            if self._turn is None:
+                self._turn = Future()
+                return None
+            return self._turn
+
+    def _end_turn(self) -> None:
+        with self._mutex:
+            turn, self._turn = self._turn, None
+        if turn:
+            turn.set_result(None)
+
+    def _wait_for_turn(self) -> None:
+        # An assignment cannot be awaited: where it stands on a loop, the save may be a task's of that very loop, and
+        # what that has on its way is recognised instead.
+        while (turn := self._turn) and not on_a_loop():
+            wait(turn, None)
+
+    def _saving(self) -> Generator[Ask, None, None]:
         while self._unfinished:
             unfinished = self._unfinished.pop(0)
             yield Until(unfinished)
@@ -276,18 +384,20 @@ class BodyState(State):
                 unfinished.result()
             except StateChanged as changed:
                 raise conflict_error(tuple(changed.rows), self._home) from None
-        writes = self.writes()
+        writes, refused = self.savable()
         conflicts: tuple[str, ...] = ()
         while writes:
             try:
                 with self._transact(writes) as transaction:
                     yield Commit(self._home.store, transaction)
             except StateChanged as changed:
-                writes, found = self.rebase(changed.rows)
+                writes, found = self.rebase(changed.rows, writes)
                 conflicts += found
             else:
                 self.committed(writes)
                 break
+        if refused:
+            raise refused
         if conflicts:
             raise conflict_error(conflicts, self._home)
 
@@ -319,27 +429,27 @@ class BodyState(State):
         return self._home.store.state_keys(self._home.workflow, self._home.session_id)
 
     def _assign(self, key: str, value: object) -> None:
+        self._wait_for_turn()
         with self._mutex:
-            unseen = key not in self._cells
             cell = self._cell(key)
             before, cell.value = cell.value, value
+            cell.blind = not cell.read
             try:
-                self._save_key(key, blind=unseen)
+                self._save_key(key, cell)
             except BaseException:
                 cell.value = before
                 raise
 
-    def _save_key(self, key: str, *, blind: bool) -> None:
-        cell, now = self._cells[key], self._cells[key].row
+    def _save_key(self, key: str, cell: _Cell) -> None:
+        now = cell.row
         while self._differs(key, cell):
-            if blind:  # never read here, so there is nothing to lose but what is overwritten on purpose
-                cell.row = now
-                cell.before = None if now.value is None else unseal(now.value)
+            write = None
             try:
                 write = self._write(key, cell, now)
                 with self._transact([write]) as transaction:
                     unfinished = commit_here(self._home.store, transaction)
             except StateChanged as changed:
+                self._recognise(changed.rows, [write] if write else [])
                 now = changed.rows[key]
             except _Conflict as conflict:
                 del self._cells[key]
@@ -382,12 +492,12 @@ class StepState(State):
     def _warn_of_read(self, key: str) -> None:
         if self._reads is None or key in self._reads or key in self._cells:
             return
-        if (self._step, key) not in _warned:
-            _warned.add((self._step, key))
+        if self._step not in _warned:
+            _warned.add(self._step)
             warnings.warn(
                 f"step {self._step!r} reads state[{key!r}], which is not part of its key: a remembered result will not notice "
                 f"when it changes. Declare it with reads=({key!r},), or pass it as an argument",
-                stacklevel=4,
+                stacklevel=_users_level(),
             )
 
     def _boundary(self) -> None:
@@ -404,10 +514,20 @@ class StepState(State):
 
     def _assign(self, key: str, value: object) -> None:
         with self._mutex:
-            self._cell(key).value = value
+            cell = self._cell(key)
+            cell.value = value
+            cell.blind = not cell.read
 
     def _passed_on(self, key: str, before: bytes | None, cell: _Cell) -> None:
         self._parent._absorb(key, before, cell)  # noqa: SLF001 - of the same family
 
 
-_warned: Final[set[tuple[str, str]]] = set()
+_warned: Final[set[str]] = set()
+
+
+def _users_level() -> int:
+    """Return the `stacklevel` of the first caller outside this module and the mapping methods of the standard library."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - what warnings itself counts by
+    while frame.f_back and frame.f_globals.get("__name__") in (__name__, "collections.abc", "_collections_abc"):
+        level, frame = level + 1, frame.f_back
+    return level

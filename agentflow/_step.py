@@ -59,15 +59,19 @@ class Options:
     refresh: bool = False
 
 
-def checked_session(session_id: object) -> str:
+def checked_session(session_id: object, what: str = "session_id") -> str:
     """Return a session id, which may be any text.
+
+    Args:
+        session_id: The id.
+        what: Where it was given, for the message.
 
     Raises:
         UsageError: If it is none.
     """
     if isinstance(session_id, str):
         return session_id
-    raise UsageError(f"session_id={session_id!r}: a session id is a str, not {type(session_id).__name__}")
+    raise UsageError(f"{what} gave {session_id!r}: a session id is a str, not {type(session_id).__name__}")
 
 
 def limiter_of(max_concurrency: int | None) -> Limiter | None:
@@ -78,8 +82,10 @@ def limiter_of(max_concurrency: int | None) -> Limiter | None:
     """
     if max_concurrency is None:
         return None
-    if max_concurrency < 1:
-        raise UsageError(f"max_concurrency={max_concurrency!r}: at least one must be allowed to run")
+    if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
+        raise UsageError(
+            f"max_concurrency={max_concurrency!r}: a whole number, and at least one must be allowed to run"
+        )
     return Limiter(max_concurrency)
 
 
@@ -246,15 +252,14 @@ class Step(Decorated, Generic[P, T]):
             return _outside(home)
         frame.check()
         same_store = home.store.identity == near.store.identity
+        if same_store and home == near:
+            return frame, home
         state = BodyState(home, plain_transaction, frame.check)
         return attrs.evolve(frame, home=home, state=state, run=frame.run if same_store else None), home
 
-    def _arguments(self, call: StepCall, frame: Frame) -> tuple[Context | None, list[Any], dict[str, Any]]:
+    def _arguments(self, call: StepCall, frame: Frame) -> tuple[list[Any], dict[str, Any]]:
         args, kwargs = self._spec.shape.spread(call.arguments)
-        if not self._spec.shape.takes_ctx:
-            return None, args, kwargs
-        context: Context = Context(frame)
-        return context, [context, *args], kwargs
+        return ([Context(frame), *args] if self._spec.shape.takes_ctx else args), kwargs
 
     @functools.cached_property
     def _codec(self) -> Any:
@@ -294,13 +299,12 @@ class PlainStep(Step[P, T]):
         return cast("T", drive(value_call(call, self._codec, functools.partial(self._attempt, call))))
 
     def _attempt(self, call: StepCall, frame: Frame) -> Any:
-        context, args, kwargs = self._arguments(call, frame)
+        args, kwargs = self._arguments(call, frame)
         try:
             with frame.entered():
                 return self.fn(*args, **kwargs)
         finally:
-            if context:
-                context.close()
+            frame.token.end()
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await the result; the step runs in a thread."""
@@ -316,13 +320,12 @@ class AsyncStep(Step[P, T]):
         return cast("T", await adrive(value_call(call, self._codec, functools.partial(self._attempt, call))))
 
     async def _attempt(self, call: StepCall, frame: Frame) -> Any:
-        context, args, kwargs = self._arguments(call, frame)
+        args, kwargs = self._arguments(call, frame)
         try:
             with frame.entered():
                 return await self.fn(*args, **kwargs)
         finally:
-            if context:
-                context.close()
+            frame.token.end()
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await the result."""
@@ -338,8 +341,8 @@ class StreamStep(Step[P, T], Generic[P, Y, T]):
         return play(call, self._codec, functools.partial(self._open, call))
 
     def _open(self, call: StepCall, frame: Frame) -> Source:
-        context, args, kwargs = self._arguments(call, frame)
-        return Source(self.fn(*args, **kwargs), context_of(frame), context.close if context else _nothing)
+        args, kwargs = self._arguments(call, frame)
+        return Source(self.fn(*args, **kwargs), context_of(frame), frame.token.end)
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await what the finished stream gives; it is consumed in a thread."""
@@ -355,16 +358,12 @@ class AsyncStreamStep(Step[P, list[Y]], Generic[P, Y]):
         return aplay(call, self._codec, functools.partial(self._open, call))
 
     def _open(self, call: StepCall, frame: Frame) -> AsyncSource:
-        context, args, kwargs = self._arguments(call, frame)
-        return AsyncSource(self.fn(*args, **kwargs), context_of(frame), context.close if context else _nothing)
+        args, kwargs = self._arguments(call, frame)
+        return AsyncSource(self.fn(*args, **kwargs), context_of(frame), frame.token.end)
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> list[Y]:
         """Await what the finished stream gives: its items, joined if all are text."""
         return cast("list[Y]", stream_result([item async for item in self(*args, **kwargs)], None))
-
-
-def _nothing() -> None:
-    """There is no context to close."""
 
 
 def _drained(stream: Generator[Any, None, Any]) -> Any:

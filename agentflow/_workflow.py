@@ -10,12 +10,12 @@ import attrs
 
 from agentflow._context import Context
 from agentflow._decorated import Decorated
-from agentflow._drive import Ask, Perform, adrive, drive
+from agentflow._drive import Ask, Perform, adrive, drive, in_thread
 from agentflow._execution import Execution, WorkflowSpec
 from agentflow._fingerprint import function_digest
 from agentflow._frames import FRAME, Home, Refresh
 from agentflow._generators import AsyncSource, Item, Source, refuse_sent
-from agentflow._memo import Remembered, StreamCodec
+from agentflow._memo import StreamCodec
 from agentflow._registry import learn_types, returns
 from agentflow._serialization import codec_for
 from agentflow._session import Session
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 
     from agentflow._frames import Frame
-    from agentflow.stores._base import RunRecord, Store
+    from agentflow.stores._base import Store
 
 __all__ = ["AsyncStreamWorkflow", "AsyncWorkflow", "PlainWorkflow", "StreamWorkflow", "Workflow", "WorkflowOptions"]
 
@@ -129,6 +129,7 @@ class Workflow(Decorated, Generic[P, T]):
         learn_types()
         frame = current_frame_or_none()
         home = Home(self._store(), self.name, self._session_id(arguments, frame))
+        # A step that no run calls has a frame, too, but no session to hand on.
         same_store = frame is not None and frame.home.store.identity == home.store.identity
         return Execution(self._spec, home, arguments, self._options.refresh, frame if same_store else None)
 
@@ -137,10 +138,11 @@ class Workflow(Decorated, Generic[P, T]):
             return self._options.session_id
         session = self._spec.session
         if callable(session):
-            return checked_session(call_by_name(session, arguments, what=f"session= of workflow {self.name!r}"))
+            what = f"session= of workflow {self.name!r}"
+            return checked_session(call_by_name(session, arguments, what=what), what)
         if session is not None:
             return session
-        if frame is not None:
+        if frame is not None and frame.run is not None:
             return frame.home.session_id
         if require_session():
             raise UsageError(
@@ -149,12 +151,9 @@ class Workflow(Decorated, Generic[P, T]):
             )
         return "default"
 
-    def _arguments(self, execution: Execution) -> tuple[Context | None, list[Any], dict[str, Any]]:
+    def _arguments(self, execution: Execution) -> tuple[list[Any], dict[str, Any]]:
         args, kwargs = self._spec.shape.spread(execution.arguments)
-        if not self._spec.shape.takes_ctx:
-            return None, args, kwargs
-        context: Context = Context(execution.frame)
-        return context, [context, *args], kwargs
+        return ([Context(execution.frame), *args] if self._spec.shape.takes_ctx else args), kwargs
 
     @functools.cached_property
     def _codec(self) -> Any:
@@ -165,9 +164,9 @@ class Workflow(Decorated, Generic[P, T]):
     def _value_call(self, arguments: dict[str, Any], body: Callable[[Execution], Any]) -> Generator[Ask, None, Any]:
         """The procedure of a workflow that returns one value."""
         execution = self._execution(arguments)
-        recorded = yield from execution.opening()
+        recorded = yield from execution.opening(self._codec.loads)
         if recorded is not None:
-            return self._codec.loads(_recorded_body(recorded))
+            return recorded.value
         perform = Perform(lambda: body(execution))
         try:
             yield perform
@@ -178,6 +177,9 @@ class Workflow(Decorated, Generic[P, T]):
         owner = f"the result of workflow {self.name!r}"
         yield from execution.completed(value, lambda: cast("bytes", self._codec.dumps(value, owner=owner)))
         return value
+
+    def _decode(self, body: bytes) -> tuple[list[Any], Any]:
+        return decode_stream(self._codec, body)
 
     def _encoded_stream(self, items: list[Any], value: Any) -> bytes:
         codec, owner = cast("StreamCodec", self._codec), f"the result of workflow {self.name!r}"
@@ -190,11 +192,6 @@ def current_frame_or_none() -> Frame | None:
     if frame is not None:
         frame.check()
     return frame
-
-
-def _recorded_body(record: RunRecord) -> bytes:
-    assert record.result is not None
-    return Remembered.unpack(record.result).body
 
 
 def _refresh(asked: bool | str | Step[Any, Any] | Iterable[str | Step[Any, Any]]) -> Refresh:  # noqa: FBT001 - as it was asked for
@@ -218,17 +215,13 @@ class PlainWorkflow(Workflow[P, T]):
         return cast("T", drive(self._value_call(arguments, self._body)))
 
     def _body(self, execution: Execution) -> Any:
-        context, args, kwargs = self._arguments(execution)
-        try:
-            with execution.frame.entered():
-                return self.fn(*args, **kwargs)
-        finally:
-            if context:
-                context.close()
+        args, kwargs = self._arguments(execution)
+        with execution.frame.entered():
+            return self.fn(*args, **kwargs)
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await the result; the workflow runs in a thread."""
-        return await asyncio.to_thread(self, *args, **kwargs)
+        return await in_thread(lambda: self(*args, **kwargs))
 
 
 class AsyncWorkflow(Workflow[P, T]):
@@ -240,13 +233,9 @@ class AsyncWorkflow(Workflow[P, T]):
         return cast("T", await adrive(self._value_call(arguments, self._body)))
 
     async def _body(self, execution: Execution) -> Any:
-        context, args, kwargs = self._arguments(execution)
-        try:
-            with execution.frame.entered():
-                return await self.fn(*args, **kwargs)
-        finally:
-            if context:
-                context.close()
+        args, kwargs = self._arguments(execution)
+        with execution.frame.entered():
+            return await self.fn(*args, **kwargs)
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await the result."""
@@ -262,12 +251,17 @@ class StreamWorkflow(Workflow[P, T], Generic[P, Y, T]):
 
     def _play(self, arguments: dict[str, Any]) -> Generator[Any, Any, Any]:
         execution = self._execution(arguments)
-        recorded = drive(execution.opening())
+        try:
+            recorded = drive(execution.opening(self._decode))
+        except BaseException as error:
+            if execution.is_open:
+                drive(execution.failed(error))
+            raise
         if recorded is not None:
-            items, value = decode_stream(self._codec, _recorded_body(recorded))
+            items, value = recorded.value
             yield from items
             return value
-        context, args, kwargs = self._arguments(execution)
+        args, kwargs = self._arguments(execution)
         source = Source(self.fn(*args, **kwargs), context_of(execution.frame))
         items, advance = [], source.pull
         try:
@@ -289,15 +283,12 @@ class StreamWorkflow(Workflow[P, T], Generic[P, Y, T]):
             finally:
                 drive(execution.failed(error, closed=closing))
             raise
-        finally:
-            if context:
-                context.close()
         drive(execution.completed(moment.value, lambda: self._encoded_stream(items, moment.value)))
         return moment.value
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await what the finished stream gives; it is consumed in a thread."""
-        return await asyncio.to_thread(self._consume, *args, **kwargs)
+        return await in_thread(lambda: self._consume(*args, **kwargs))
 
     def _consume(self, *args: P.args, **kwargs: P.kwargs) -> T:
         items, stream = [], self(*args, **kwargs)
@@ -317,36 +308,39 @@ class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
 
     async def _play(self, arguments: dict[str, Any]) -> AsyncGenerator[Any, Any]:
         execution = self._execution(arguments)
-        recorded = await adrive(execution.opening())
+        try:
+            recorded = await adrive(execution.opening(self._decode))
+        except BaseException as error:
+            if execution.is_open:
+                await adrive(execution.failed(error))
+            raise
         if recorded is not None:
-            for item in decode_stream(self._codec, _recorded_body(recorded))[0]:
+            for item in recorded.value[0]:
                 yield item
             return
-        context, args, kwargs = self._arguments(execution)
+        args, kwargs = self._arguments(execution)
         source = AsyncSource(self.fn(*args, **kwargs), context_of(execution.frame))
-        items, advance = [], source.pull
+        items, advance, closing = [], source.pull, False
         try:
             while isinstance(moment := await advance(), Item):
                 await adrive(execution.state.saving())
                 items.append(moment.value)
                 try:
                     refuse_sent((yield moment.value), f"workflow {self.name!r}")
-                except GeneratorExit:
+                except (GeneratorExit, asyncio.CancelledError):
+                    # Cancelled here it is the closing that is, as asyncio.run does at its end to a stream that was left.
+                    closing = True
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - it is the body's to handle
                     advance = functools.partial(source.throw, thrown)
                 else:
                     advance = source.pull
         except BaseException as error:
-            closing = isinstance(error, GeneratorExit)
             try:
                 await source.close()
             finally:
                 await adrive(execution.failed(error, closed=closing))
             raise
-        finally:
-            if context:
-                context.close()
         await adrive(execution.completed(None, lambda: self._encoded_stream(items, None)))
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> list[Y]:

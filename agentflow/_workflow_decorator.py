@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
-from agentflow._cached_step import ignored
+from agentflow._cached_step import check_options, ignored
 from agentflow._execution import WorkflowSpec
 from agentflow._registry import claim_name
 from agentflow._retry import seconds
@@ -121,7 +121,7 @@ def _workflow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             `ignore`: parameters that do not tell calls apart, such as clients; `Annotated[T, NoKey]` says the same.
             `key`: a function of the arguments that tells calls apart.
             `ctx`: False if the first parameter is not the context although it looks like it.
-            `resume_within`: how old an unfinished run may be that a call continues; None for any age. Twelve hours if not given.
+            `resume_within`: how old an unfinished run may be that a call continues; None: none is. Twelve hours if not given.
             `max_attempts`: how often one run is tried; the call after that begins a new one.
             `description`: for people; the first paragraph of the docstring if not given.
 
@@ -129,6 +129,7 @@ def _workflow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         UsageError: If the function or an option cannot be what it is.
         NameConflict: If another function has the name.
     """
+    check_options("workflow", _maker, options)
     make = _maker(**options)
     return make if fn is None else make(fn)
 

@@ -225,11 +225,12 @@ class StateConflict(AgentflowError):
 
     Attributes:
         keys: The paths in conflict, such as `"posts.cats"`.
+        result: After a step ran: what it returned, so that paid work is not lost. Else None.
     """
 
-    def __init__(self, message: str = "", *, keys: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str = "", *, keys: tuple[str, ...] = (), result: object = None) -> None:
         super().__init__(message)
-        self.keys = keys
+        self.keys, self.result = keys, result
 
 
 class StoreError(AgentflowError):

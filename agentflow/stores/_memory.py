@@ -236,8 +236,6 @@ def _values(transaction: Transaction) -> Iterator[tuple[str, str, bytes]]:
         yield "the result of step", entry.step, entry.payload
     for write in transaction.state:
         yield "the state key", write.key, write.value or b""
-    for event in transaction.events:
-        yield "an event of run", event.run_id, event.data
     if transaction.run:
         yield "the arguments of run", transaction.run.id, transaction.run.arguments or b""
         yield "the result of run", transaction.run.id, transaction.run.result or b""

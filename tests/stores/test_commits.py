@@ -215,8 +215,8 @@ class TestInterrupts:
         store.close()
 
         assert outcomes[False, True] == 1, "the last one came through"
-        assert outcomes[True, False] > 20, "some were interrupted before they were committed"
-        assert outcomes[True, True] > 3, "some after"
+        assert outcomes[True, True] > 3, "some were interrupted after they were committed"
+        assert outcomes[True, False] > 2 * outcomes[True, True], "and nobody commits later what was interrupted before"
 
     def test_ctrl_c_at_any_line_of_a_read_harms_nothing(self, disk):
         """Interrupted before each line in turn, reading works again at once."""

@@ -594,7 +594,6 @@ class TestSizes:
     TRANSACTIONS = {
         "result": lambda data: Transaction(entries=(entry(payload=data),)),
         "state": lambda data: Transaction(state=(write(data),)),
-        "event": lambda data: Transaction(events=(event(data=data),)),
         "run_arguments": lambda data: Transaction(run=run(arguments=data)),
         "run_result": lambda data: Transaction(run=run(result=data)),
     }
@@ -612,6 +611,15 @@ class TestSizes:
 
         assert refused == ([], [], [StateRow(None, 0), StateRow(None, 0)], [], [])
         assert everything(store) != refused
+
+    def test_an_event_is_not_measured(self, make_store):
+        """What happened is recorded, however long it is to tell: a failure must not hide behind its own message."""
+        store = make_store(max_value_bytes=1000)
+
+        store.commit(Transaction(events=(event(data=b"x" * 5000),), run=run(error="x" * 5000)))
+
+        assert store.last_event("r").data == b"x" * 5000
+        assert store.run("r").error == "x" * 5000
 
     def test_the_future_tells_of_a_refusal(self, make_store):
         """`commit_soon` raises nothing itself."""

@@ -688,6 +688,15 @@ class TestBusy:
         assert [disk.read(key) for key in ("lost", "owned", "bad", "good")] == [None, None, None, b"payload"]
         assert disk.state_row("w", "s", "k") == StateRow(b"3", 2)
 
+    def test_a_transaction_that_cannot_be_bound_leaves_nothing(self, disk):
+        """An error of SQLite about one value takes the whole transaction back, alone in its commit as well."""
+        with pytest.raises(sqlite3.Error):
+            disk.commit(put("bad", run=RunRecord(id="r", workflow=object(), session_id="s", call="c")))
+        disk.commit(put("good"))
+
+        assert [entry.key for entry in disk.entries(EntryFilter())] == ["good"]
+        assert disk.read("bad") is None
+
     def test_everyone_raises_an_exception_of_their_own(self, tmp_path, lock):
         """Threads whose shared commit failed do not add their tracebacks and notes to one object."""
         store = DiskStore(tmp_path / "store", busy_timeout=0.2)

@@ -119,6 +119,31 @@ def test_a_forked_child_does_not_disturb_its_parents_locks(outcome, tmp_path):
     assert seen == ["True", "False", "True", "True", "False", "False"]
 
 
+def test_a_forked_child_sees_its_parents_locks_end(outcome, tmp_path):
+    """What a child has inherited of the table of locks does not hold them when the parent is gone."""
+    seen = outcome(
+        """
+        import os, sys
+        from agentflow.stores import DiskStore
+
+        store = DiskStore(sys.argv[1])
+        ended, end = os.pipe()
+        if os.fork() == 0:
+            store.try_lock("a")
+            if os.fork():
+                os._exit(0)
+            os.close(end)
+            os.read(ended, 1)  # until nobody else has the other end
+            print(store.is_locked("a"), store.try_lock("a"))
+            sys.exit()
+        os.wait()
+        """,
+        tmp_path / "store",
+    )
+
+    assert seen == ["False", "True"]
+
+
 def test_looking_from_elsewhere_takes_nothing(disk, python):
     """While one process looks again and again, another can take the lock at any moment."""
     looker = python(

@@ -166,11 +166,42 @@ def test_a_fork_may_come_while_other_threads_use_the_store(outcome, tmp_path):
     assert told == ["0", "0", "True", "True"]
 
 
+def test_a_child_outlives_its_parents_connections(outcome, tmp_path):
+    """What a child commits after its parent has closed the store is kept: they share no connection, and no belief about locks."""
+    told = outcome(
+        PUT
+        + """
+    (child_ready, tell), (wait, go) = os.pipe(), os.pipe()
+    store = DiskStore(sys.argv[1])
+    store.commit(put("before"))
+    store.read("before")
+    child = os.fork()
+    if child == 0:
+        store.commit(put("first"))
+        os.write(tell, b".")
+        os.read(wait, 1)
+        store.commit(put("second"))
+        os._exit(0)
+    os.read(child_ready, 1)
+    store.close()
+    os.write(go, b".")
+    os.waitpid(child, 0)
+    print(*[store.read(key) is not None for key in ("before", "first", "second")])
+    """,
+        tmp_path / "store",
+    )
+
+    assert told == ["True", "True", "True"]
+
+
 def test_a_fork_does_not_wait_for_another_process(outcome, python, tmp_path):
     """While a commit waits for a lock that another process holds, this one can fork, and the child can read."""
     told = outcome(
         PUT
         + """
+    import agentflow.stores._forks
+    agentflow.stores._forks.LONGEST_WAIT = 10**6
+    signal.alarm(60)
     store = DiskStore(sys.argv[1])
     store.commit(put("before"))
     child_ready, tell = os.pipe()
@@ -184,6 +215,7 @@ def test_a_fork_does_not_wait_for_another_process(outcome, python, tmp_path):
         os._exit(0)
     os.read(child_ready, 1)
     future = store.commit_soon(put("new"))
+    time.sleep(0.2)  # so that it waits
     child = os.fork()
     if child == 0:
         os._exit(0 if store.read("before") else 1)
@@ -200,8 +232,11 @@ def test_a_fork_does_not_wait_for_another_process(outcome, python, tmp_path):
 def test_closing_leaves_no_descriptor_and_no_thread(tmp_path):
     """Two hundred times open, written from both sides, read and closed: as many descriptors and threads as before."""
 
+    stores = []
+
     def cycle():
         store = DiskStore(tmp_path / "store")
+        stores.append(store)
         store.commit(Transaction(entries=(Entry(key="key", payload=b"x"),)))
         store.commit_soon(Transaction(entries=(Entry(key="key", payload=b"x"),))).result(timeout=20)
         store.read("key")
@@ -239,7 +274,7 @@ def test_a_forgotten_store_closes_itself(tmp_path):
 ENDINGS = {
     "after a commit": 'store.commit(put("key"))',
     "after a future": 'store.commit_soon(put("key")).result()',
-    "before a future": 'store.commit(put("key")); [store.commit_soon(put(f"{number}")) for number in range(20)]',
+    "before a future": 'store.commit(put("key")); [store.commit_soon(put(f"{number}")) for number in range(1000)]',
     "at exit": 'import atexit; atexit.register(lambda: store.commit(put("key")))',
     "at exit, soon": 'import atexit; atexit.register(lambda: store.commit_soon(put("key")).result())',
     "by sys.exit": 'store.commit(put("key")); store.commit_soon(put("other")); sys.exit(0)',
@@ -268,7 +303,7 @@ def test_an_interpreter_ends_quietly(outcome, tmp_path, ending):
     store = DiskStore(tmp_path / "store")
     assert store.read("key") == b"key" * 100
     if ending == "before a future":
-        assert len(store.entries(EntryFilter())) == 21
+        assert len(store.entries(EntryFilter())) == 1001
     store.close()
 
 
