@@ -54,6 +54,7 @@ class Attempts:
     Attributes:
         frame: The frame of the latest attempt, None before the first.
         place: Its place among the step's executions in this process, if they are counted.
+        has_attempt_limit: Whether one attempt may take only so long.
     """
 
     def __init__(self, call: StepCall, flight: Flight, flights: tuple[Flight, ...]) -> None:
@@ -62,6 +63,7 @@ class Attempts:
         self.place: Place | None = None
         self._flight = flight
         self._flights = flights
+        self.has_attempt_limit = bool(call.spec.retry and call.spec.retry.timeout is not None)
         self._retries = Retries(call.spec.retry) if call.spec.retry else None
         self._attempt = 0
         self._began = time.monotonic()
@@ -131,7 +133,7 @@ class Attempts:
             tokens=(*call.caller.lineage, *((call.run.token,) if call.run else ())),
             idempotency_key=call.key or uuid.uuid4().hex,
         )
-        frame.state = StepState(call.caller.state, spec.name, spec.reads if call.key else None, frame.check)
+        frame.state = StepState(call.caller.state, spec.name, spec.reads if call.key else None, frame.use)
         return frame
 
     def remaining(self) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Hit", "StepCall", "StepSpec", "plain_transaction"]
 
+_NOT_PART_OF_ANY: Final = contextlib.nullcontext()
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds between two looks whether another process has finished
 
 
@@ -282,9 +283,10 @@ class StepCall:
         with contextlib.suppress(StoreError):
             self.home.store.unlock(self._lock_name)
 
-    def waiting(self, flight: Flight) -> waiting_for:
+    def waiting(self, flight: Flight) -> AbstractContextManager[None]:
         """Wait for a flight for a block."""
-        return waiting_for(flight, self.caller.flights)
+        within = self.caller.flights
+        return waiting_for(flight, within) if within else _NOT_PART_OF_ANY
 
     # Saying what happens
 

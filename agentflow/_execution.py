@@ -235,7 +235,7 @@ class Execution:
             flights, steps = (self.caller.flights, self.caller.steps) if self.caller else ((), ())
             # The state checks by its frame and the frame has the state, so one of them is filled in later.
             frame = Frame(self.home, _NO_STATE, self.run, flights=flights, steps=steps, tokens=tokens)
-            frame.state = BodyState(self.home, self._transact, frame.check)
+            frame.state = BodyState(self.home, self._transact, frame.use)
             self._frame = frame
         return self._frame
 

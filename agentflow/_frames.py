@@ -222,6 +222,12 @@ class Frame:
         for token in self.tokens:
             token.check()
 
+    def use(self) -> None:
+        """Raise if code may not work in this frame: it has ended, or may not go on."""
+        if self.token.ended:
+            raise ended_error(self)
+        self.check()
+
     @property
     def lineage(self) -> tuple[Token, ...]:
         """The tokens that a frame inside this one obeys, beside its own."""
@@ -372,9 +378,7 @@ def current_frame(what: str) -> Frame | None:
                 "Or say whose memory is meant with with_options(workflow=..., session_id=...)"
             )
         return None
-    if frame.token.ended:
-        raise ended_error(frame)
-    frame.check()
+    frame.use()
     return frame
 
 

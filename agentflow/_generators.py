@@ -56,7 +56,7 @@ class Source:
         self, generator: GeneratorType[Any, Any, Any], context: Context, ended: Callable[[], None] = _nothing
     ) -> None:
         self._generator = generator
-        self._context = context
+        self._run = context.run
         self._ended = ended
         self._unwanted = False
         self._once = threading.Lock()
@@ -74,22 +74,22 @@ class Source:
         self._unwanted = True
         if not self._generator.gi_running and self._once.acquire(blocking=False):
             try:
-                self._context.run(self._generator.close)
+                self._run(self._generator.close)
             finally:
                 self._ended()
 
     def _step(self, advance: Callable[..., Any], *args: Any) -> Item | End:
         try:
-            moment: Item | End = Item(self._context.run(advance, *args))
+            item = self._run(advance, *args)
         except StopIteration as stop:
-            moment = End(stop.value)
             self._ended()
+            return End(stop.value)
         except BaseException:
             self._ended()
             raise
         if self._unwanted:
             self.close()
-        return moment
+        return Item(item)
 
 
 class AsyncSource:

@@ -60,7 +60,8 @@ def told(error: BaseException) -> str:
         message = str(error)
     except Exception:  # noqa: BLE001 - the class is the user's, and its mistake must not hide the error
         message = "(it has no text)"
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return f"{name}: {message}"[:_LONGEST_TOLD].encode("utf-8", "backslashreplace").decode()
 
 

@@ -198,6 +198,8 @@ class SharedStream(Flight, Generic[SourceT]):
         Raises:
             StepTimeout: If there are none.
         """
+        if not (call.spec.timeout or self._execution.has_attempt_limit):
+            return None
         own, whole = self._execution.attempt_remaining(), call.remaining()
         return own if whole is None else whole if own is None else min(own, whole)
 

@@ -46,7 +46,7 @@ class SyncStream(SharedStream[Source]):
 
     def available(self, at: int, call: StepCall) -> bool:
         """Wait until there is an item at a position, advancing the source for it; False if there is none."""
-        while at >= self.length and self.ending is None:
+        while at >= len(self._items) and self.ending is None:
             call.caller.check()
             limited = self.patience(call) is not None
             turn = self.take_turn()
@@ -70,11 +70,9 @@ class SyncStream(SharedStream[Source]):
         return over
 
     def _take(self, call: StepCall) -> None:
+        """Use the turn: advance the source and take in what it gives."""
         try:
-            if call.caller.flights:
-                with call.waiting(self):
-                    self._advance(call)
-            else:
+            with call.waiting(self):
                 self._advance(call)
         finally:
             self.end_turn()
@@ -84,7 +82,7 @@ class SyncStream(SharedStream[Source]):
             if self.source is None:
                 drive(self.opening(self._first))
                 return
-            moment = self._moment(self.source)
+            moment = self.source.pull() if self._pulled is None else self._taken_over(self._pulled)
             if type(moment) is Item:
                 self.add(moment.value)
             else:
@@ -99,9 +97,9 @@ class SyncStream(SharedStream[Source]):
             self.source.close()
         return self.opened(frame).pull()
 
-    def _moment(self, source: Source) -> Item | End:
-        pulled, self._pulled = self._pulled, None
-        return source.pull() if pulled is None else pulled.result()
+    def _taken_over(self, pulled: Future[Item | End]) -> Item | End:
+        self._pulled = None
+        return pulled.result()
 
     def leave(self) -> None:
         """Leave; the last one closes the source."""
@@ -219,7 +217,7 @@ class AsyncStream(SharedStream[AsyncSource]):
 
     async def available(self, at: int, call: StepCall) -> bool:
         """Wait until there is an item at a position, advancing the source for it; False if there is none."""
-        while at >= self.length and self.ending is None:
+        while at >= len(self._items) and self.ending is None:
             call.caller.check()
             limited = self.patience(call) is not None
             turn = self.take_turn()
@@ -246,12 +244,10 @@ class AsyncStream(SharedStream[AsyncSource]):
         return self._home
 
     async def _take(self, call: StepCall) -> None:
+        """Use the turn: advance the source and take in what it gives."""
         self._home = asyncio.get_running_loop()
         try:
-            if call.caller.flights:
-                with call.waiting(self):
-                    await self._advance(call)
-            else:
+            with call.waiting(self):
                 await self._advance(call)
         finally:
             self._direct = False

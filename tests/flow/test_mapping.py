@@ -513,7 +513,7 @@ def test_a_map_after_the_run_is_refused():
         kept[0].map(str, [1])
 
 
-PROGRAM = '''
+PROGRAM = """
 import os, signal, sys, threading, time
 import agentflow
 from agentflow import Context, workflow
@@ -537,7 +537,7 @@ try:
     flow()
 except KeyboardInterrupt:
     print(sorted(begun) == sorted(finished), len(begun) <= 4, threading.active_count(), flow.session("default").runs()[0].status.value)
-'''
+"""
 
 
 def test_ctrl_c_awaits_what_is_under_way_and_begins_nothing_new(tmp_path):

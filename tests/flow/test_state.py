@@ -449,3 +449,107 @@ def test_a_session_is_used_outside_runs():
     session.state.save()
 
     assert stored() == {"a": {"n": 2}}
+
+
+async def test_a_change_made_while_a_save_is_under_way_is_kept():
+    """The save marks as kept what it wrote, not what was added meanwhile."""
+
+    @cached_step
+    async def astep() -> None:
+        await asyncio.sleep(0)
+
+    @workflow
+    async def aflow(ctx: Context) -> None:
+        log = ctx.state["log"] = []
+        log.append("first")
+        task = asyncio.create_task(astep())
+        await asyncio.sleep(0)
+        log.append("second")
+        ctx.state["other"] = 1
+        await task
+
+    await aflow()
+
+    assert dict(aflow.session("default").state) == {"log": ["first", "second"], "other": 1}
+
+
+def test_threads_of_one_body_do_not_conflict_with_each_other():
+    """Many threads change one value and reach boundaries at once: nothing is lost, nobody is told of a conflict."""
+
+    @cached_step
+    def echo(n: int) -> int:
+        return n
+
+    def body(ctx: Context) -> None:
+        log = ctx.state["log"] = {}
+        ctx.map(lambda n: log.__setitem__(str(n), echo(n)), range(32))
+
+    for session in range(5):
+        bodies.append(body)
+        flow.with_options(session_id=f"threads {session}")(len(bodies) - 1)
+        assert len(flow.session(f"threads {session}").state["log"]) == 32
+
+
+def test_a_key_that_was_only_written_never_conflicts():
+    """The last of several steps that set a key without reading it wins."""
+
+    @cached_step
+    def measure(ctx: Context, word: str) -> int:
+        ctx.state["measured last"] = word
+        return len(word)
+
+    words = ["cats", "horses", "x", "yy"] * 3
+
+    assert run(lambda ctx: ctx.map(measure, words)) == [len(word) for word in words]
+    assert stored()["measured last"] in words
+
+
+def test_one_value_that_cannot_be_stored_does_not_take_the_others_with_it():
+    """All other keys are saved first; then the error is raised, once."""
+
+    def body(ctx: Context) -> None:
+        ctx.state["a"], ctx.state["b"] = {}, {}
+        ctx.state["a"]["x"] = threading.Lock()
+        ctx.state["b"]["paid"] = 1
+
+    with pytest.raises(UnserializableValue) as caught:
+        run(body)
+
+    assert stored() == {"a": {}, "b": {"paid": 1}}
+    assert not any("could not be saved" in note for note in getattr(caught.value, "__notes__", []))
+
+
+def test_a_conflict_carries_the_steps_result():
+    """What was paid for is not lost with the conflict."""
+
+    @cached_step(reads="n")
+    def step(ctx: Context) -> str:
+        n = ctx.state["n"]
+        elsewhere(lambda theirs: theirs.state.__setitem__("n", 5))
+        ctx.state["n"] = n + 1
+        return "paid"
+
+    def body(ctx: Context) -> object:
+        ctx.state["n"] = 0
+        with pytest.raises(StateConflict) as caught:
+            step()
+        return caught.value.result
+
+    assert run(body) == "paid"
+
+
+def test_a_deleted_session_does_not_begin_its_revisions_anew():
+    """A value read before the session was deleted is not overwritten by a change made on it."""
+
+    def body(ctx: Context) -> None:
+        n = ctx.state.setdefault("n", 1)
+        flow.session("s").delete()
+        flow.session("s").state["n"] = 100
+        with pytest.raises(StateConflict):
+            ctx.state["n"] = n + 1
+
+    bodies.append(body)
+    with pytest.raises(Exception):  # noqa: B017 - the run is deleted under its feet, and says so
+        flow(len(bodies) - 1)
+
+    assert stored()["n"] == 100

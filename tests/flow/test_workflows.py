@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from agentflow import Agent, Context, RunStatus, cached_step, configure, get_run, list_runs, workflow
-from agentflow.exceptions import NoActiveRun, RunNotFound, UnkeyableArgument, UsageError
+from agentflow.exceptions import NoActiveRun, RunNotFound, UnkeyableArgument, UnserializableValue, UsageError
 from agentflow.stores import MemoryStore
 from agentflow.testing import FunctionModel
 
@@ -510,7 +512,7 @@ def test_runs_are_found_by_id_and_by_filters():
 
     failed, completed = list_runs()
     assert get_run(failed.id) == failed
-    assert failed.error == "builtins.ZeroDivisionError: division by zero"
+    assert failed.error == "ZeroDivisionError: division by zero"
     assert completed.error is None
     assert list_runs(status="failed") == [failed]
     assert list_runs(status=["failed", RunStatus.COMPLETED], limit=1) == [failed]
@@ -675,3 +677,227 @@ def test_recorded_requests_in_the_body_replay_when_the_run_goes_on():
     assert flow() == ["answer 1", "answer 2", "answer 3"]
     assert len(asked) == 3
     assert flow() == ["answer 4", "answer 5", "answer 6"]
+
+
+def test_a_finished_run_is_never_adopted():
+    """Many equal calls at once are many runs: one that has ended meanwhile is not executed a second time."""
+
+    @workflow
+    def order() -> None: ...
+
+    def work() -> None:
+        for _ in range(40):
+            order()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {run.attempt for run in order.session("default").runs()} == {1}
+    assert len(order.session("default").runs()) == 160
+
+
+def test_a_stream_left_at_the_end_of_the_program_is_interrupted():
+    """asyncio.run cancels the closing of a stream that was left; it is the consumer that left, and the same call goes on."""
+
+    async def leave() -> None:
+        async for _ in astreamed(1):
+            break
+
+    asyncio.run(leave())
+
+    assert newest(astreamed).status == "interrupted"
+    assert consume(astreamed, 1) == [2, 20]
+    assert newest(astreamed).attempt == 2
+
+
+@pytest.mark.parametrize("ticks", range(6))
+async def test_a_cancellation_while_a_stream_opens_leaves_no_run_open(ticks):
+    """Whenever the cancellation comes, the run ends, and steps outside work again."""
+    stream = astreamed(1)
+    task = asyncio.create_task(anext(stream))
+    for _ in range(ticks):
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
+        await task
+    await stream.aclose()
+
+    assert "running" not in {run.status for run in list_runs()}
+    assert first(7) == 8
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("name \udc80"), Mute(), ValueError("x" * 100_000)], ids=["surrogate", "mute", "long"]
+)
+def test_a_failure_is_recorded_whatever_its_text(error):
+    """The user's exception is the one that is raised, and the run ends."""
+
+    @workflow
+    def flow() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        flow()
+
+    assert caught.value is error
+    assert newest(flow).status == "failed"
+    assert newest(flow).events()[-1].type == "run_failed"
+
+
+@pytest.mark.parametrize("value", ["\ud800", "x" * 300_000, object()], ids=["surrogate", "long", "object"])
+def test_what_cannot_be_an_event_is_refused_where_it_is_said(value):
+    """emit() refuses it, and the run goes on."""
+
+    @workflow
+    def flow(ctx: Context) -> str:
+        with pytest.raises(UnserializableValue, match="emit"):
+            ctx.emit(value)
+        return "done"
+
+    assert flow() == "done"
+    assert newest(flow).status == "completed"
+
+
+def test_refresh_reaches_child_workflows():
+    """refresh=True makes everything anew, in workflows that are called too."""
+
+    @workflow
+    def child() -> int:
+        return first(1)
+
+    @workflow
+    def parent() -> int:
+        return child()
+
+    parent()
+    parent.with_options(refresh=True)()
+
+    assert executed == ["first 1", "first 1"]
+
+
+def test_a_step_outside_a_run_hands_on_no_session():
+    """require_session holds for a workflow that such a step calls."""
+
+    @cached_step
+    def outside() -> int:
+        return plain(1)
+
+    configure(require_session=True)
+    try:
+        with pytest.raises(UsageError, match="without a session"):
+            outside()
+    finally:
+        configure(require_session=None)
+
+
+async def test_stop_iteration_in_a_workflow_does_not_hang_acall():
+    """A StopIteration that the user's code lets out becomes a RuntimeError with its cause."""
+
+    @workflow
+    def flow() -> None:
+        next(iter([]))
+
+    with pytest.raises(RuntimeError) as caught:
+        await asyncio.wait_for(flow.acall(), 5)
+
+    assert isinstance(caught.value.__cause__, StopIteration)
+
+
+async def test_a_task_that_outlives_its_run_is_refused():
+    """It finds a run that has ended, and commits nothing to it."""
+    go_on = asyncio.Event()
+    tasks = []
+
+    async def outliving() -> None:
+        await go_on.wait()
+        first(99)
+
+    @workflow
+    async def flow(ctx: Context) -> None:
+        tasks.append((asyncio.create_task(outliving()), ctx.state))
+
+    await flow()
+    go_on.set()
+    task, state = tasks[0]
+    with pytest.raises(NoActiveRun, match="has ended"):
+        await task
+    with pytest.raises(NoActiveRun, match="has ended"):
+        state["late"] = 1
+
+    assert executed == []
+
+
+def test_a_traceback_shows_the_users_frames():
+    """Of agentflow's frames there are but two for each call that the user made."""
+
+    @workflow
+    def flow() -> None:
+        raising()
+
+    @cached_step
+    def raising() -> None:
+        raise ValueError("here")
+
+    with pytest.raises(ValueError, match="here") as caught:
+        flow()
+
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    ours = [frame for frame in frames if "/agentflow/" in frame.filename]
+    assert [frame.name for frame in frames if frame not in ours][-2:] == ["flow", "raising"]
+    assert len(ours) <= 4
+    assert any("in workflow" in note for note in caught.value.__notes__)
+
+
+def test_none_is_continued_if_resume_within_is_none():
+    """resume_within=None: a call always begins a new run."""
+
+    @workflow(resume_within=None)
+    def flow() -> None:
+        raise ValueError
+
+    for _ in range(2):
+        with pytest.raises(ValueError):
+            flow()
+
+    assert [run.attempt for run in flow.session("default").runs()] == [1, 1]
+
+
+def test_steps_called_for_the_same_session_share_its_state():
+    """with_options(session_id=) that names the session one is in changes nothing."""
+
+    @cached_step
+    def note(ctx: Context) -> None:
+        ctx.state["by step"] = 1
+
+    @workflow(session="s")
+    def flow(ctx: Context) -> object:
+        ctx.state["nested"] = {}
+        ctx.state["nested"]["pending"] = 1
+        note.with_options(session_id="s")()
+        return ctx.state["by step"], dict(flow.session("s").state)
+
+    assert flow() == (1, {"nested": {"pending": 1}, "by step": 1})
+
+
+def test_mistakes_of_options_are_told_as_such():
+    """A misspelled option, a status that is none, and a session that is no text say what to write."""
+    with pytest.raises(UsageError, match=r"no option retries; it has: name, scope"):
+        cached_step(retries=3)
+    with pytest.raises(UsageError, match="a status is one of"):
+        list_runs(status="bogus")
+    with pytest.raises(UsageError, match="write True, False or None"):
+        configure(require_session="no")
+
+    @workflow(session=lambda n: n)
+    def flow(n: int) -> None: ...
+
+    with pytest.raises(UsageError, match=r"session= of workflow .* gave 1"):
+        flow(1)
