@@ -6,6 +6,7 @@ Looks for a remembered result, takes the key's lock among processes, and makes t
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Hit", "StepCall", "StepSpec", "plain_transaction"]
 
+_releasing: Final = threading.RLock()
 _NOT_PART_OF_ANY: Final = contextlib.nullcontext()
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds between two looks whether another process has finished
 
@@ -114,6 +116,7 @@ class StepCall:
         self.key = self._key()
         self._deadline: float | None = None
         self._own_timeouts: list[StepTimeout] = []
+        self._has_lock = False
 
     # Identity
 
@@ -262,7 +265,7 @@ class StepCall:
     def claim(self, decode: Callable[[bytes], Any]) -> Generator[Ask, None, Hit | None]:
         """Take the key's lock among processes; return what another process has made meanwhile, if it did."""
         pause = _FIRST_PAUSE
-        while not self.home.store.try_lock(self._lock_name):
+        while not self._try_lock():
             left = self.remaining()
             yield Pause(pause if left is None else min(pause, left))
             self.caller.check()
@@ -270,6 +273,7 @@ class StepCall:
             if hit := self.look(decode):
                 return hit
         try:
+            self.caller.check()
             hit = self.look(decode)
         except BaseException:
             self.release()
@@ -278,10 +282,27 @@ class StepCall:
             self.release()
         return hit
 
+    def _try_lock(self) -> bool:
+        self._has_lock = self.home.store.try_lock(self._lock_name)
+        return self._has_lock
+
     def release(self) -> None:
-        """Give the key's lock back; a store that is gone has none to give back."""
-        with contextlib.suppress(StoreError):
-            self.home.store.unlock(self._lock_name)
+        """Give the key's lock back, if it is had; a store that is gone has none to give back."""
+        with _releasing:
+            had, self._has_lock = self._has_lock, False
+        if had:
+            with contextlib.suppress(StoreError):
+                self.home.store.unlock(self._lock_name)
+
+    def on_revoke(self, then: Callable[[], None]) -> None:
+        """Have something done at once should this caller lose its rights: a thread that nobody waits for may never come back."""
+        for token in self.caller.lineage:
+            token.on_revoke(then)
+
+    def off_revoke(self, then: Callable[[], None]) -> None:
+        """Have it done no more."""
+        for token in self.caller.lineage:
+            token.off_revoke(then)
 
     def waiting(self, flight: Flight) -> AbstractContextManager[None]:
         """Wait for a flight for a block."""

@@ -6,6 +6,7 @@ decorated function, an agent or a module, so that nothing of one run can reach a
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import threading
@@ -27,7 +28,7 @@ from agentflow.exceptions import NoActiveRun
 from agentflow.stores._base import Entry, EventRecord, Fence, RunRecord, StateWrite, Store, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from agentflow._flights import Flight
     from agentflow._recording import RecordedUsage, Recording
@@ -81,6 +82,7 @@ class Token:
 
     def __init__(self) -> None:
         self._reason: BaseException | None = None
+        self._then: list[Callable[[], None]] = []
         self.ended = False
 
     def end(self) -> None:
@@ -90,11 +92,27 @@ class Token:
     def revoke(self, reason: BaseException) -> None:
         """Make every later boundary raise this."""
         self._reason = self._reason or reason
+        while self._then:
+            self._then.pop()()
+
+    def on_revoke(self, then: Callable[[], None]) -> None:
+        """Have something done should it be revoked, at once and in whatever thread revokes it."""
+        self._then.append(then)
+        if self._reason is not None and self.off_revoke(then):  # revoked this very moment
+            then()
+
+    def off_revoke(self, then: Callable[[], None]) -> bool:
+        """Have it done no more; False if it was done."""
+        try:
+            self._then.remove(then)
+        except ValueError:
+            return False
+        return True
 
     def check(self) -> None:
         """Raise if revoked."""
         if self._reason is not None:
-            raise self._reason.with_traceback(None)
+            raise copy.copy(self._reason)  # code left behind may raise it in another thread at the same time
 
 
 class ActiveRun:

@@ -94,8 +94,8 @@ class SharedStream(Flight, Generic[SourceT]):
         self._mutex = threading.RLock()
         self._busy = False
         self._turn_over: Future[None] | None = None
-        self._claimed = False
         self._running = False
+        self._closed = False
 
     # Consumers
 
@@ -108,12 +108,13 @@ class SharedStream(Flight, Generic[SourceT]):
             return True
 
     def detach(self) -> bool:
-        """Count one consumer less; True if it was the last, and the stream is given up."""
+        """Count one consumer less; True if it was the last, so that what is not over must be closed."""
         with self._mutex:
             self.consumers -= 1
-            if self.consumers or self.ending:
+            if self.consumers or self._closed:
                 return False
-            self.ending = GivenUp()
+            self.ending = self.ending or GivenUp()
+            self._closed = True
             return True
 
     @property
@@ -208,10 +209,10 @@ class SharedStream(Flight, Generic[SourceT]):
     def opening(self, first: Callable[[Frame], Any]) -> Generator[Ask, None, None]:
         """Claim the key, take a place, and execute until there is a first item; or replay what was made meanwhile."""
         if self.call.key:
+            self.call.on_revoke(self._revoked)
             if hit := (yield from self.call.claim(lambda body: decode_stream(self._codec, body))):
                 self._replay(hit)
                 return
-            self._claimed = True
         yield from self._execution.enter()
         # Opening and the first item are one attempt: until then nobody has seen anything, so that it can be tried again.
         moment = yield from self._execution.run(first)
@@ -282,27 +283,39 @@ class SharedStream(Flight, Generic[SourceT]):
 
     def _closing(self, ending: Exhausted | Failed | GivenUp, error: BaseException) -> Generator[Ask, None, None]:
         self.ending = ending
+        self._closed = True
         try:
             if self.source is not None:
                 yield Perform(self.source.close)
         finally:
             if self._running:
+                self._running = False
                 yield from self._execution.failed(error)
             self._over(ending)
 
     def _over(self, ending: Exhausted | Failed | GivenUp) -> None:
-        """Free what the execution has held: its name, its place and its lock."""
+        """Take in that nothing more comes, and free what the execution has held: its name, its place and its lock."""
         self.ending = ending
-        self._running = False
+        self._closed = True
+        self.call.off_revoke(self._revoked)
+        self._free()
+
+    def _free(self) -> None:
         FLIGHTS.leave(self.call.flight_name, self)
         self._execution.leave()
         try:
-            with self._mutex:
-                claimed, self._claimed = self._claimed, False
-            if claimed:
-                self.call.release()
+            self.call.release()
         finally:
             self.end(GivenUp())
+
+    def _revoked(self) -> None:
+        """Give it up at once, for those who wait: whoever advances it now may never come back."""
+        with self._mutex:
+            self.ending = self.ending or GivenUp()
+            over, self._turn_over = self._turn_over, None
+        self._free()
+        if over is not None:
+            over.set_result(None)
 
     def give_up(self) -> None:
         """Leave the source as it is: its loop has ended or stands still, so that nobody can close it."""

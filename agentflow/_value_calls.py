@@ -36,7 +36,8 @@ def value_call(call: StepCall, codec: Codec, attempt: Callable[[Frame], Any]) ->
     """
     yield from call.begin()
     if not call.key:
-        return (yield from _execute(call, codec, Flight(call.spec.name), attempt))[1]
+        alone = Flight(call.spec.name)
+        return (yield from _execute(Attempts(call, alone, (*call.caller.flights, alone)), codec, attempt))[1]
     while True:
         if hit := call.look(codec.loads):
             call.note_hit()
@@ -64,16 +65,22 @@ def _landing(call: StepCall, flight: Flight) -> Generator[Ask, None, None]:
 
 
 def _fly(call: StepCall, codec: Codec, flight: Flight, attempt: Callable[[Frame], Any]) -> Generator[Ask, None, Any]:
+    execution = Attempts(call, flight, (*call.caller.flights, flight))
     outcome: Outcome = GivenUp()
+
+    def end() -> None:
+        execution.leave()
+        call.release()
+        FLIGHTS.leave(call.flight_name, flight)
+        flight.end(outcome)
+
     try:
-        try:
-            if hit := (yield from call.claim(codec.loads)):
-                call.note_hit()
-                outcome = Landed(hit.body)
-                return hit.value
-            body, value = yield from _execute(call, codec, flight, attempt)
-        finally:
-            call.release()
+        call.on_revoke(end)
+        if hit := (yield from call.claim(codec.loads)):
+            call.note_hit()
+            outcome = Landed(hit.body)
+            return hit.value
+        body, value = yield from _execute(execution, codec, attempt)
         outcome = _landed(call, codec, value) if body is None else Landed(body)
         return value  # noqa: TRY300 - the outcome is settled in `finally`
     except Exception as error:
@@ -81,8 +88,8 @@ def _fly(call: StepCall, codec: Codec, flight: Flight, attempt: Callable[[Frame]
             outcome = Failed(error)
         raise
     finally:
-        FLIGHTS.leave(call.flight_name, flight)
-        flight.end(outcome)
+        call.off_revoke(end)
+        end()
 
 
 def _landed(call: StepCall, codec: Codec, value: Any) -> Landed | GivenUp:
@@ -94,18 +101,16 @@ def _landed(call: StepCall, codec: Codec, value: Any) -> Landed | GivenUp:
 
 
 def _execute(
-    call: StepCall, codec: Codec, flight: Flight, attempt: Callable[[Frame], Any]
+    execution: Attempts, codec: Codec, attempt: Callable[[Frame], Any]
 ) -> Generator[Ask, None, tuple[bytes | None, Any]]:
-    execution = Attempts(call, flight, (*call.caller.flights, flight))
     yield from execution.enter()
     try:
         value = yield from execution.run(attempt)
     finally:
         execution.leave()
+    name = execution.call.spec.name
     try:
-        body = yield from execution.keep(
-            value, lambda: codec.dumps(value, owner=f"the result of step {call.spec.name!r}")
-        )
+        body = yield from execution.keep(value, lambda: codec.dumps(value, owner=f"the result of step {name!r}"))
     except BaseException as error:
         yield from execution.failed(error)
         raise

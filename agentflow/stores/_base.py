@@ -303,7 +303,10 @@ class Store(Protocol):
         ...
 
     def delete_session(self, workflow: str, session_id: str) -> None:
-        """Remove everything a session of a workflow has: state, results, runs and their events."""
+        """Remove everything a session of a workflow has: state, results, runs and their events.
+
+        Only the revisions of its state go on, so that no change made on an older value fits a newer one.
+        """
         ...
 
     def try_lock(self, name: str) -> bool:

@@ -167,7 +167,11 @@ class MemoryStore:
     def sessions(self, workflow: str, limit: int | None = None) -> Sequence[str]:
         """List the sessions of a workflow."""
         with self._mutex:
-            found = {session for owner, session in self._state if owner == workflow}
+            found = {
+                session
+                for (owner, session), rows in self._state.items()
+                if owner == workflow and any(row.value is not None for row in rows.values())
+            }
             found.update(run.session_id for run in self._runs.values() if run.workflow == workflow)
             found.update(
                 entry.session_id
@@ -179,7 +183,9 @@ class MemoryStore:
     def delete_session(self, workflow: str, session_id: str) -> None:
         """Remove everything a session of a workflow has."""
         with self._mutex:
-            self._state.pop((workflow, session_id), None)
+            # Revisions go on, so that a change made on a value from before is not taken for one made on a value from after.
+            rows = self._state.get((workflow, session_id), {})
+            rows.update({key: StateRow(None, row.revision + 1) for key, row in rows.items()})
             for run in self.runs(RunFilter(workflow=workflow, session_id=session_id)):
                 del self._runs[run.id]
                 self._events.pop(run.id, None)

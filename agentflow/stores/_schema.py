@@ -100,13 +100,14 @@ EVENTS: Final = "SELECT run_id, seq, at, data FROM af_events WHERE run_id = ? AN
 LAST_EVENT: Final = "SELECT run_id, seq, at, data FROM af_events WHERE run_id = ? ORDER BY seq DESC LIMIT 1"
 
 SESSIONS: Final = """SELECT session_id FROM af_runs WHERE workflow = ?
-    UNION SELECT session_id FROM af_state WHERE workflow = ?
+    UNION SELECT session_id FROM af_state WHERE workflow = ? AND value IS NOT NULL
     UNION SELECT session_id FROM af_entries WHERE workflow = ? AND scope <> 'global' ORDER BY 1 LIMIT ?"""
 _SESSION_ENTRIES: Final = "workflow = ? AND session_id = ? AND scope <> 'global'"
 DROP_SESSION: Final = (
     "DELETE FROM af_events WHERE run_id IN (SELECT id FROM af_runs WHERE workflow = ? AND session_id = ?)",
     "DELETE FROM af_runs WHERE workflow = ? AND session_id = ?",
-    "DELETE FROM af_state WHERE workflow = ? AND session_id = ?",
+    # Revisions go on, so that a change made on a value from before is not taken for one made on a value from after.
+    "UPDATE af_state SET value = NULL, revision = revision + 1 WHERE workflow = ? AND session_id = ?",
     f"DELETE FROM Cache WHERE rowid IN (SELECT id FROM af_entries WHERE {_SESSION_ENTRIES})",
     f"DELETE FROM af_entries WHERE {_SESSION_ENTRIES}",
 )

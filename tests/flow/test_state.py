@@ -553,3 +553,17 @@ def test_a_deleted_session_does_not_begin_its_revisions_anew():
         flow(len(bodies) - 1)
 
     assert stored()["n"] == 100
+
+
+def test_a_session_outside_runs_notices_that_it_was_deleted():
+    """A value read before is not overwritten by a change made on it, though the new one has been set as often."""
+    mine, theirs = flow.session("s"), flow.session("s")
+    mine.state["n"] = 1
+    assert mine.state["n"] == 1
+
+    theirs.delete()
+    theirs.state["n"] = 100
+
+    with pytest.raises(StateConflict):
+        mine.state["n"] = mine.state["n"] + 1
+    assert stored() == {"n": 100}

@@ -447,7 +447,7 @@ class TestSessions:
 
         store.delete_session("w", "s")
 
-        assert everything(store) == ([], [], [StateRow(None, 0), StateRow(None, 0)], [], [])
+        assert everything(store) == ([], [], [StateRow(None, 2), StateRow(None, 0)], [], [])
         assert store.read("1") is None
         assert store.run("r") is None
 
@@ -577,7 +577,7 @@ class TestIds:
         store.delete_session(odd, odd)
 
         assert store.entries(EntryFilter()) == []
-        assert store.state_row(odd, odd, odd) == StateRow(None, 0)
+        assert store.state_row(odd, odd, odd) == StateRow(None, 2)  # revisions go on
         assert store.run(odd) is None
         assert store.events(odd) == []
 
