@@ -131,7 +131,7 @@ class Attempts:
             steps=(*call.caller.steps, spec.name),
             token=Token(),
             tokens=(*call.caller.lineage, *((call.run.token,) if call.run else ())),
-            idempotency_key=call.key or uuid.uuid4().hex,
+            idempotency_key=call.idempotency_key or uuid.uuid4().hex,
         )
         frame.state = StepState(call.caller.state, spec.name, spec.reads if call.key else None, frame.use)
         return frame

@@ -6,6 +6,7 @@ Looks for a remembered result, takes the key's lock among processes, and makes t
 from __future__ import annotations
 
 import contextlib
+import dis
 import threading
 import time
 import warnings
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from agentflow._canonical import digest, scalar
 from agentflow._drive import Ask, Pause
 from agentflow._flights import waiting_for
 from agentflow._keys import arguments_digest, encode, entry_key
@@ -68,13 +70,30 @@ class StepSpec:
     timeout: float | None
     limiter: Limiter | None
     tags: tuple[str, ...]
+    _captured: str | None = None
 
     @property
     def version_text(self) -> str:
         """The version as it stands in keys."""
-        if self.version is None:
-            return ""
-        return f"={self.version}" if isinstance(self.version, str) else self.version.digest
+        if not (self.version is None or isinstance(self.version, str)):
+            return self.version.digest
+        # Closures of one factory are different steps, also where their code does not count.
+        if self._captured is None:
+            self._captured = captured_values(self.shape.fn)
+        return self._captured if self.version is None else f"={self.version}{self._captured}"
+
+
+def captured_values(fn: Callable[..., Any]) -> str:
+    """Return a digest of the plain values that a function has captured and does not set itself, or `""`."""
+    code, cells = fn.__code__, fn.__closure__ or ()
+    own = {each.argval for each in dis.get_instructions(code) if each.opname == "STORE_DEREF"} if cells else set()
+    parts: list[bytes] = []
+    for name, cell in zip(code.co_freevars, cells, strict=True):
+        with contextlib.suppress(ValueError):  # not set yet
+            encoded = scalar(cell.cell_contents)
+            if encoded is not None and name not in own:
+                parts += (name.encode(), encoded)
+    return f"+{digest(*parts)}" if parts else ""
 
 
 @attrs.frozen
@@ -113,6 +132,7 @@ class StepCall:
         self.run_id = run.record.id if run else ""
         self.refresh = refresh or (run is not None and run.refresh.covers(spec.name))
         self.digest = ""
+        self.idempotency_key = ""
         self.key = self._key()
         self._deadline: float | None = None
         self._own_timeouts: list[StepTimeout] = []
@@ -132,6 +152,9 @@ class StepCall:
         else:
             return ""
         self.digest = self._arguments_digest()
+        # The same for an edited step too, whose call it still is; but what is meant to happen again after its time is another call.
+        again = self.run_id if self.spec.ttl is not None else ""
+        self.idempotency_key = entry_key("idempotency", *owner, self.spec.name, self.digest, again)
         return entry_key("step", *owner, self.spec.name, self.spec.version_text, self.digest)
 
     def _arguments_digest(self) -> str:

@@ -108,7 +108,8 @@ class Context(Generic[S]):
     def idempotency_key(self) -> str:
         """A text to hand to services that understand idempotency keys; only inside a step.
 
-        It is the same each time this very call is executed, also after a crash, so that a payment is made once.
+        It is the same each time this very call is executed in its scope, also after a crash and after the step's code was edited, so
+        that a payment is made once. A step with a `ttl` is meant to happen again: there it is the same within one run.
 
         Raises:
             NoActiveRun: In a body, where there is no call to name.

@@ -82,7 +82,7 @@ class Token:
 
     def __init__(self) -> None:
         self._reason: BaseException | None = None
-        self._then: list[Callable[[], None]] = []
+        self._then: dict[Callable[[], None], None] = {}
         self.ended = False
 
     def end(self) -> None:
@@ -92,22 +92,19 @@ class Token:
     def revoke(self, reason: BaseException) -> None:
         """Make every later boundary raise this."""
         self._reason = self._reason or reason
-        while self._then:
-            self._then.pop()()
+        for then in list(self._then):
+            if self.off_revoke(then):
+                then()
 
     def on_revoke(self, then: Callable[[], None]) -> None:
         """Have something done should it be revoked, at once and in whatever thread revokes it."""
-        self._then.append(then)
+        self._then[then] = None
         if self._reason is not None and self.off_revoke(then):  # revoked this very moment
             then()
 
     def off_revoke(self, then: Callable[[], None]) -> bool:
-        """Have it done no more; False if it was done."""
-        try:
-            self._then.remove(then)
-        except ValueError:
-            return False
-        return True
+        """Have it done no more; False if it is being done."""
+        return self._then.pop(then, then) is None
 
     def check(self) -> None:
         """Raise if revoked."""

@@ -34,7 +34,11 @@ def create_store(place: Place) -> None:
     for rest in ("", "-journal", "-wal", "-shm"):  # of a process that died here
         new.with_name(new.name + rest).unlink(missing_ok=True)
     place.make_file(new)
-    Cache(new, synchronous=_FULL, create=_create).close()
+    cache = Cache(new, synchronous=_FULL, create=_create)
+    try:
+        cache.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # closing would do it too, and say nothing if it fails
+    finally:
+        cache.close()
     new.replace(place.file)
     _sync_directory(place.directory)
 

@@ -465,6 +465,60 @@ def test_the_owners_timeout_hands_over():
     assert calls == [1, 1]
 
 
+@pytest.mark.parametrize("colour", ["value", "stream"])
+def test_what_a_timed_out_step_was_inside_of_is_free_at_once(colour):
+    """Its thread hangs in a nested step and may never come back: the next attempt executes that one anew, with its place."""
+    calls = []
+    free = threading.Event()
+
+    def hangs_once() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            free.wait(10)
+        return len(calls)
+
+    @cached_step(max_concurrency=1)
+    def inner() -> int:
+        return hangs_once()
+
+    @cached_step(max_concurrency=1)
+    def stream() -> Iterator[int]:
+        yield hangs_once()
+
+    @cached_step(retry=RetryPolicy(attempts=2, wait=0, timeout=0.3))
+    def outer() -> int:
+        return inner() if colour == "value" else next(stream())
+
+    assert outer() == 2
+    free.set()
+    assert calls == [1, 1]
+    until(lambda: {inner._spec.limiter._free, stream._spec.limiter._free} == {1})
+
+
+def test_who_waits_for_a_nested_step_of_a_timed_out_one_takes_over():
+    """A flight whose owner has lost its rights is handed over at once, also while its code still runs."""
+    calls = []
+    free = threading.Event()
+
+    @cached_step
+    def inner() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            free.wait(10)
+        return len(calls)
+
+    @cached_step(timeout=0.3)
+    def outer() -> int:
+        return inner()
+
+    results = in_threads(outer, lambda: (until(lambda: calls), inner())[1])
+    free.set()
+
+    assert isinstance(results[0], StepTimeout)
+    assert results[1] == 2
+    assert inner() == 2
+
+
 def test_a_waiter_obeys_its_own_timeout():
     """It leaves in time; the owner finishes."""
     go_on = threading.Event()

@@ -701,3 +701,55 @@ def test_a_context_is_dead_after_its_call():
 
     with pytest.raises(NoActiveRun, match="has ended"):
         kept[0].state
+
+
+@pytest.mark.parametrize("options", [{"scope": "run"}, {"version": "1"}], ids=str)
+def test_closures_of_one_factory_are_different_steps(options):
+    """Also where their code does not count, what they have captured does."""
+
+    def times(factor: int):
+        @cached_step(**options)
+        def multiply(n: int) -> int:
+            return n * factor
+
+        return multiply
+
+    @workflow
+    def flow() -> list[int]:
+        return [times(2)(3), times(5)(3), times(2)(3)]
+
+    assert flow() == [6, 15, 6]
+
+
+def test_what_a_step_counts_itself_is_no_part_of_its_version():
+    """A variable that the function sets does not make it another step."""
+    count = 0
+
+    @cached_step(version="1")
+    def step() -> int:
+        nonlocal count
+        count += 1
+        return count
+
+    assert [step(), step()] == [1, 1]
+
+
+def test_the_idempotency_key_outlives_an_edit():
+    """A payment step that was edited after it died is still the same payment; with a ttl, each run's is its own."""
+    keys = []
+
+    def pay(version: str, ttl: float | None):
+        @cached_step(version=version, ttl=ttl)
+        def step(ctx: Context) -> None:
+            keys.append(ctx.idempotency_key)
+
+        return step
+
+    @workflow
+    def flow(version: str, ttl: float | None) -> None:
+        pay(version, ttl)()
+
+    flow("1", None), flow("2", None), flow("3", 0.0), flow("4", 0.0)
+
+    assert keys[0] == keys[1]
+    assert len(set(keys[1:])) == 3
