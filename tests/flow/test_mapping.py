@@ -277,8 +277,10 @@ async def test_async_items_are_cancelled_after_an_error():
 async def test_a_cancelled_map_cancels_its_items():
     """The awaiting task is cancelled: so are all items, and none is left behind."""
     cleaned = []
+    begun = asyncio.Semaphore(0)
 
     async def item(n: int) -> None:
+        begun.release()
         try:
             await asyncio.sleep(10)
         finally:
@@ -289,7 +291,8 @@ async def test_a_cancelled_map_cancels_its_items():
         await ctx.map(item, range(3))
 
     task = asyncio.create_task(flow())
-    await asyncio.sleep(0.05)
+    for _ in range(3):
+        await begun.acquire()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
