@@ -530,22 +530,31 @@ class TestFull:
         store.close()
         assert query(store.path / "cache.db", "PRAGMA integrity_check") == [("ok",)]
 
-    def test_a_store_cannot_begin_on_a_full_disk(self, small_disk):
-        """What there was no room for is begun when there is."""
-        ballast = small_disk / "ballast"
-        with pytest.raises(OSError, match="No space"):
-            ballast.write_bytes(b"\0" * 3_000_000)
-        store = DiskStore(small_disk / "store")
+    def test_a_store_begins_whole_or_not_at_all(self, small_disk):
+        """However much room is missing when it is made: what there was no room for is begun when there is."""
+        ballast, outcomes = small_disk / "ballast", set()
+        for pages in range(40):
+            store = DiskStore(small_disk / "store")
+            with pytest.raises(OSError, match="No space"):
+                ballast.write_bytes(b"\0" * 3_000_000)
+            os.truncate(ballast, max(0, ballast.stat().st_size - 4096 * pages))
 
-        with pytest.raises(StoreFull):
+            try:
+                store.commit(put("key"))
+                outcomes.add("begun")
+            except StoreFull:
+                outcomes.add("full")
+                assert store.read("key") is None
+            ballast.unlink()
             store.commit(put("key"))
-        assert store.read("key") is None
-        ballast.unlink()
-        store.commit(put("key"))
 
-        assert store.read("key") == b"payload"
-        assert (store.path / ".gitignore").read_text() == "*\n"
-        store.close()
+            assert store.read("key") == b"payload"
+            assert (store.path / ".gitignore").read_text() == "*\n"
+            store.close()
+            assert query(store.path / "cache.db", "PRAGMA integrity_check") == [("ok",)]
+            shutil.rmtree(store.path)
+
+        assert outcomes == {"begun", "full"}
 
 
 HOLD_THE_WRITE_LOCK = """
