@@ -42,6 +42,7 @@ def test_no_recorded_answer_is_paid_twice(counted):
         assert cases[k] == {"ended": -signal.SIGKILL, "first": k, "continued": 0, "second": n - k}, k
 
 
+@pytest.mark.slow
 def test_in_parallel_only_requests_in_flight_repeat(counted):
     """With articles read three at once, at most the two other requests in flight at the kill are asked again."""
     cases = counted(max_concurrency=3)
