@@ -222,6 +222,11 @@ class StepCall:
         self._own_timeouts.append(error)
         return error
 
+    @property
+    def own_timeout(self) -> StepTimeout | None:
+        """The error it took too long with, if it did."""
+        return self._own_timeouts[-1] if self._own_timeouts else None
+
     def is_own_fate(self, error: BaseException) -> bool:
         """Whether an error tells of this caller (it was cancelled, lost its run, ran out of time or money) and not of the step."""
         if not isinstance(error, Exception) or isinstance(error, RunError | BudgetExceeded):

@@ -321,10 +321,11 @@ class SharedStream(Flight, Generic[SourceT]):
         """Leave the source as it is: its loop has ended or stands still, so that nobody can close it."""
         self._over(GivenUp())
 
-    def let_go(self) -> None:
-        """Take all rights from code that cannot be stopped: it may not reach a boundary any more."""
+    def let_go(self, call: StepCall) -> None:
+        """Take all rights from code that its last consumer leaves behind, since it cannot be stopped."""
         if self._execution.frame is not None:
-            self._execution.frame.token.revoke(self.call.too_late())
+            left = RunInterrupted(f"the stream of step {self.name!r} was left by all who read it, so nothing of it is kept")
+            self._execution.frame.token.revoke(call.own_timeout or left)
 
     def _own(self, value: Any, codec: Codec) -> Any:
         return codec.loads(value.body) if type(value) is _Encoded else value

@@ -101,11 +101,11 @@ class SyncStream(SharedStream[Source]):
         self._pulled = None
         return pulled.result()
 
-    def leave(self) -> None:
+    def leave(self, call: StepCall) -> None:
         """Leave; the last one closes the source."""
         if self.detach():
             if self.is_busy:
-                self.let_go()
+                self.let_go(call)
             drive(self.closing())
 
 
@@ -131,7 +131,7 @@ def play(call: StepCall, codec: StreamCodec, open_source: Callable[[Frame], Sour
             if ended := found.ended(call, at):
                 return ended.value
         finally:
-            found.leave()
+            found.leave(call)
 
 
 def _run_out(stream: SyncStream, call: StepCall) -> None:
