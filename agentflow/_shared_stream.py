@@ -96,6 +96,7 @@ class SharedStream(Flight, Generic[SourceT]):
         self._turn_over: Future[None] | None = None
         self._running = False
         self._closed = False
+        self._error: Exception | None = None
 
     # Consumers
 
@@ -141,6 +142,8 @@ class SharedStream(Flight, Generic[SourceT]):
                 raise own_copy(error)
             case _:
                 call.caller.check()
+                if self._error and call is self.call:
+                    raise own_copy(self._error)
                 if not at:
                     return None
                 raise RunInterrupted(
@@ -269,8 +272,10 @@ class SharedStream(Flight, Generic[SourceT]):
     def broken(self, error: BaseException) -> Generator[Ask, None, None]:
         """Take in that advancing it raised."""
         ending: Failed | GivenUp = GivenUp()
-        if isinstance(error, Exception) and not self.call.is_own_fate(error):
-            ending = Failed(error)
+        if isinstance(error, Exception):
+            self._error = error
+            if not self.call.is_own_fate(error):
+                ending = Failed(error)
         yield from self._closing(self.ending or ending, error)
 
     def is_raised_by(self, call: StepCall, error: BaseException) -> bool:
@@ -324,7 +329,9 @@ class SharedStream(Flight, Generic[SourceT]):
     def let_go(self, call: StepCall) -> None:
         """Take all rights from code that its last consumer leaves behind, since it cannot be stopped."""
         if self._execution.frame is not None:
-            left = RunInterrupted(f"the stream of step {self.name!r} was left by all who read it, so nothing of it is kept")
+            left = RunInterrupted(
+                f"the stream of step {self.name!r} was left by all who read it, so nothing of it is kept"
+            )
             self._execution.frame.token.revoke(call.own_timeout or left)
 
     def _own(self, value: Any, codec: Codec) -> Any:

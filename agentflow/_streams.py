@@ -285,9 +285,11 @@ class AsyncStream(SharedStream[AsyncSource]):
         errand = self._errand
         if errand and self.is_busy and not errand.take_back():
             errand.cancel()
-            if not await wait_async(errand.done, _PATIENCE):
-                self.give_up()
-                return
+            try:
+                await wait_async(errand.done, _PATIENCE)
+            finally:
+                if not errand.done.done():  # it stands still, or this task is cancelled for the second time
+                    self.give_up()
         home = self._home_now()
         if home is here:
             await adrive(self.closing())

@@ -97,7 +97,7 @@ class CommitQueue:
     def run(self, work: Callable[[Writing], None], size: int = 0) -> None:
         """Commit a piece of work in this thread, together with whatever else is ready.
 
-        A finalizer or a signal handler may call this while its own thread is in the middle of a commit.
+        A finalizer, a signal handler or the callback of a future may call this while its own thread is in the middle of a commit.
         It cannot wait for itself, so then the work is handed to the writer thread and is durable a moment later.
         """
         if self.is_leading():

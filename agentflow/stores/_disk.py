@@ -17,7 +17,7 @@ from agentflow.stores import _schema
 from agentflow.stores._base import ANY_REVISION, StateChanged, StateRow
 from agentflow.stores._commits import CommitQueue
 from agentflow.stores._errors import damaged, store_errors
-from agentflow.stores._forks import survive_forks
+from agentflow.stores._forks import GATE, survive_forks
 from agentflow.stores._locks import LockFile
 from agentflow.stores._memory import check_sizes, failed, lost_run
 from agentflow.stores._place import Place
@@ -38,7 +38,7 @@ _SYNCHRONOUS: Final = {"power": 2, "process": 1}
 _MOST_BYTES: Final = 900_000_000  # SQLite's own limit of a row is 1 000 000 000
 _PATIENCE_AT_EXIT: Final = 1.0  # seconds that the end of the interpreter waits for what other threads are writing
 
-# What a forked child must neither use nor close, if a fork could not wait for it: kept here, untouched.
+# What a forked child must neither use nor close, if the fork could not wait for it: kept here, untouched to its end.
 _INHERITED: Final[list[object]] = []
 
 
@@ -203,7 +203,7 @@ class DiskStore:
         if self._commits.is_leading():  # a finalizer in the middle of a commit: whoever commits goes on needing them
             return
         self._commits.stop()
-        with self._commits.leader:
+        with self._commits.leader, GATE:
             self._readers.close()
             self._writer.close()
             self._writer.place.forget()
@@ -230,8 +230,9 @@ def _close(commits: CommitQueue, readers: Readers, writer: Writer, locks: LockFi
     commits.stop(_PATIENCE_AT_EXIT)
     if commits.leader.acquire(timeout=_PATIENCE_AT_EXIT):
         try:
-            readers.close()
-            writer.close()
+            with GATE:
+                readers.close()
+                writer.close()
             locks.close()
         finally:
             commits.leader.release()

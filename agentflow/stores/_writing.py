@@ -121,9 +121,9 @@ class Writing:
         """Leave nothing open, and return whether it is over as it was meant to be."""
         if self._ended is None:  # SQLite itself knows how far it got
             self._ended = self._ending and self._cache is not None and not self._cache.in_transaction
-        if not self._ended:
-            self._writer.close()  # rolls back; and after a failed write a connection's own view may be stale
         if self._thread is not None:
+            if not self._ended:
+                self._writer.close()  # rolls back; and after a failed write a connection's own view may be stale
             GATE.leave(self._thread)
             self._thread = None
         return self._ended

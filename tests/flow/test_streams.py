@@ -16,6 +16,7 @@ import pytest
 from agentflow import Context, RetryPolicy, cached_step, current_context, workflow
 from agentflow._flights import FLIGHTS
 from agentflow.exceptions import (
+    BudgetExceeded,
     PayloadTooLarge,
     RunCancelled,
     RunInterrupted,
@@ -744,7 +745,7 @@ def test_an_attempt_that_is_too_slow_is_tried_again(player):
 
     if player.is_async:
 
-        @cached_step(retry=RetryPolicy(attempts=2, wait=0, timeout=0.05))
+        @cached_step(retry=RetryPolicy(attempts=2, wait=0, timeout=0.5))
         async def step() -> AsyncIterator[int]:
             calls.append(1)
             try:
@@ -755,12 +756,12 @@ def test_an_attempt_that_is_too_slow_is_tried_again(player):
     else:
         free = threading.Event()
 
-        @cached_step(retry=RetryPolicy(attempts=2, wait=0, timeout=0.05))
+        @cached_step(retry=RetryPolicy(attempts=2, wait=0, timeout=0.5))
         def step() -> Iterator[int]:
             calls.append(1)
             try:
                 if len(calls) == 1:
-                    free.wait(0.3)
+                    free.wait(5)
                 yield len(calls)
             finally:
                 closed.set()
@@ -768,6 +769,8 @@ def test_an_attempt_that_is_too_slow_is_tried_again(player):
     stream = step()
     assert player.next(stream) == 2
     assert player.list(stream) == []
+    if not player.is_async:
+        free.set()
     assert closed.wait(5)
 
 
@@ -981,8 +984,9 @@ def test_loops_in_several_threads_read_one_stream():
     assert len(loops) == 1
 
 
-def test_a_paused_stream_of_a_loop_that_stands_still():
+def test_a_paused_stream_of_a_loop_that_stands_still(monkeypatch):
     """Another loop asks while the first one is not running: it goes on there, and nobody hangs."""
+    monkeypatch.setattr("agentflow._streams._PATIENCE", 1000)
     calls = []
 
     @cached_step
@@ -999,7 +1003,7 @@ def test_a_paused_stream_of_a_loop_that_stands_still():
     paused = stream()
     assert first.run_until_complete(anext(paused)) == 0
 
-    assert second.run_until_complete(consume(stream())) == [0, 1, 2]
+    assert in_threads(lambda: second.run_until_complete(consume(stream()))) == [[0, 1, 2]]
     assert first.run_until_complete(consume(paused)) == [1, 2]
     assert calls == [1]
     first.close()
@@ -1246,6 +1250,70 @@ async def test_both_of_two_cancelled_close_the_source():
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_a_task_cancelled_again_while_it_leaves_frees_the_key():
+    """The source cleans up slowly, and its last consumer is cancelled a second time: it waits no longer, and nothing stays taken."""
+    go_on, cleaned = asyncio.Event(), []
+
+    @cached_step(max_concurrency=1)
+    async def stream() -> AsyncIterator[int]:
+        try:
+            yield 0
+            await asyncio.sleep(10)
+        finally:
+            await go_on.wait()
+            cleaned.append(1)
+
+    one, two = stream(), stream()
+    assert [await anext(one), await anext(two)] == [0, 0]
+    tasks = [asyncio.create_task(anext(played)) for played in (one, two)]
+    await asyncio.sleep(0.01)
+    for _ in range(2):
+        for task in tasks:
+            task.cancel()
+        await asyncio.sleep(0.01)
+    await asyncio.wait_for(asyncio.wait(tasks), 5)
+
+    assert all(task.cancelled() for task in tasks)
+    assert FLIGHTS._under_way == {}
+    assert stream._spec.limiter._free == 1
+    assert cleaned == []
+    go_on.set()
+    await asyncio.sleep(0.01)
+    assert cleaned == [1]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_the_last_to_leave_may_be_one_that_did_not_begin_it(player):
+    """Whoever began the stream has gone; a hasty reader times out while the source stands: all is freed."""
+    go_on = threading.Event()
+
+    if player.is_async:
+
+        @cached_step
+        async def step() -> AsyncIterator[int]:
+            yield 0
+            while not go_on.is_set():
+                await asyncio.sleep(0.01)
+            yield 1
+    else:
+
+        @cached_step
+        def step() -> Iterator[int]:
+            yield 0
+            go_on.wait(10)
+            yield 1
+
+    patient, hasty = step(), step.with_options(timeout=0.3)()
+    assert [player.next(patient), player.next(hasty)] == [0, 0]
+    player.close(patient)
+    with pytest.raises(StepTimeout):
+        player.next(hasty)
+
+    assert FLIGHTS._under_way == {}
+    go_on.set()
+    assert player.list(step()) == [0, 1]
+
+
 def test_each_consumer_obeys_its_own_timeout(player):
     """A second consumer with less patience leaves; the first one's stream goes on."""
     go_on = threading.Event()
@@ -1312,6 +1380,62 @@ def test_a_run_that_is_cancelled_does_not_pass_it_on(player):
 
     again = step.with_options(workflow="", session_id="default")()
     assert player.list(again) == [0, 1, 2]
+
+
+def test_what_the_run_of_the_first_reader_lacks_is_not_passed_on(player):
+    """The budget of the run that began a stream is spent: another reader, who advances it, is told to call again."""
+    spent = [BudgetExceeded("spent")]
+
+    def body() -> Iterator[int]:
+        yield 0
+        if spent:
+            raise spent.pop()
+        yield 1
+
+    step = player.step(body)
+    one, two = step(), step()
+    assert [player.next(one), player.next(two)] == [0, 0]
+    with pytest.raises(RunInterrupted):
+        player.next(two)
+    with pytest.raises(BudgetExceeded, match="spent"):
+        player.next(one)
+
+    assert player.list(step()) == [0, 1]
+
+
+@pytest.mark.parametrize("seen", [0, 1], ids=["before an item", "after an item"])
+def test_readers_of_a_stream_whose_beginner_was_abandoned_do_not_wait_for_him(seen):
+    """The step that began it times out and its thread hangs in the source: who has seen nothing begins anew, others are told."""
+    calls, waiting = [], threading.Event()
+    free = threading.Event()
+
+    @cached_step
+    def stream() -> Iterator[int]:
+        calls.append(1)
+        first = len(calls) == 1
+        yield from range(seen)
+        if first:
+            waiting.set()
+            free.wait(10)
+        yield 10
+
+    @cached_step(timeout=0.5)
+    def outer() -> int:
+        return sum(stream())
+
+    def reader() -> Any:
+        assert waiting.wait(5)
+        return list(stream())
+
+    results = in_threads(outer, reader)
+    free.set()
+
+    assert isinstance(results[0], StepTimeout)
+    if seen:
+        assert isinstance(results[1], RunInterrupted)
+    else:
+        assert results[1] == [10]
+    assert list(stream()) == [*range(seen), 10]
 
 
 def test_refresh_lets_the_stream_under_way_finish_and_runs_anew(player):

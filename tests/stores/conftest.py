@@ -73,7 +73,10 @@ def python():
     def start(script, *args):
         process = subprocess.Popen(
             [sys.executable, "-W", "always::ResourceWarning", "-c", textwrap.dedent(script), *map(str, args)],
-            env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")])),
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

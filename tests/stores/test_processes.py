@@ -229,6 +229,43 @@ def test_a_fork_does_not_wait_for_another_process(outcome, python, tmp_path):
     assert told == ["0", "False", "None", "True"]
 
 
+def test_a_fork_does_not_wait_for_ever(outcome, tmp_path):
+    """If a statement takes too long, the fork goes ahead, and the child leaves alone what the parent had open."""
+    told = outcome(
+        PUT
+        + """
+    from agentflow.stores import _forks
+    _forks.LONGEST_WAIT = 0.05
+    store = DiskStore(sys.argv[1])
+    store.commit(put("before"))
+    store.read("before")
+    entered, leave = threading.Event(), threading.Event()
+
+    def stay():
+        with _forks.GATE:
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    entered.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        print(store.read("before") is not None, flush=True)
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
+    leave.set()
+    thread.join()
+    store.commit(put("after"))
+    print(store.read("after") is not None)
+    """,
+        tmp_path / "store",
+    )
+
+    assert told == ["True", "0", "True"]
+
+
 def test_closing_leaves_no_descriptor_and_no_thread(tmp_path):
     """Two hundred times open, written from both sides, read and closed: as many descriptors and threads as before."""
 
