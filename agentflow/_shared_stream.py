@@ -73,7 +73,6 @@ class SharedStream(Flight, Generic[SourceT]):
         open_source: Makes the generator of a frame.
 
     Attributes:
-        length: How many items there are until now.
         ending: How it ended, None while it goes on.
         consumers: How many read it.
         source: The generator, None before the first item was asked for.
@@ -147,8 +146,8 @@ class SharedStream(Flight, Generic[SourceT]):
                 if not at:
                     return None
                 raise RunInterrupted(
-                    f"the stream of step {self.name!r} was left by whoever began it, when {at} of its items had been seen here: "
-                    "call the step again"
+                    f"the stream of step {self.name!r} was interrupted for whoever began it, when {at} of its items had been seen "
+                    "here: call the step again"
                 )
 
     def is_too_old_for(self, call: StepCall) -> bool:
@@ -202,7 +201,7 @@ class SharedStream(Flight, Generic[SourceT]):
         Raises:
             StepTimeout: If there are none.
         """
-        if not (call.spec.timeout or self._execution.has_attempt_limit):
+        if call.spec.timeout is None and not self._execution.has_attempt_limit:
             return None
         own, whole = self._execution.attempt_remaining(), call.remaining()
         return own if whole is None else whole if own is None else min(own, whole)
@@ -250,13 +249,22 @@ class SharedStream(Flight, Generic[SourceT]):
     def _finishing(self, value: Any) -> Generator[Ask, None, None]:
         items = [self.item(at) for at in range(self.length)] if self.call.spec.cache_if else self._items
         result = stream_result(items, value)
-        yield from self._execution.keep(result, lambda: self._encoded(value))
-        shared = type(value) in _SHARED_AS_THEY_ARE or not self.call.key
-        self._over(Exhausted(value if shared else _Encoded(self._codec.value.dumps(value, owner=self._value_name))))
+        kept = yield from self._execution.keep(result, lambda: self._encoded(value))
+        self._over(Exhausted(self._shared(value, is_kept=kept is not None)))
 
     @property
     def _value_name(self) -> str:
         return f"what step {self.name!r} returns"
+
+    def _shared(self, value: Any, *, is_kept: bool) -> Any:
+        if type(value) in _SHARED_AS_THEY_ARE or not self.call.key:
+            return value
+        try:
+            return _Encoded(self._codec.value.dumps(value, owner=self._value_name))
+        except UnserializableValue:
+            if is_kept:
+                raise
+            return value  # `cache_if` has refused it, so it need not be one that can be stored
 
     def _encoded(self, value: Any) -> bytes:
         encode, owner = self._codec.items.dumps, f"an item of step {self.name!r}"
@@ -282,9 +290,9 @@ class SharedStream(Flight, Generic[SourceT]):
         """Whether a consumer who has advanced it raises what that raised; else it tells of whoever began it, and not of him."""
         return not isinstance(error, Exception) or call is self.call or isinstance(self.ending, Failed)
 
-    def closing(self) -> Generator[Ask, None, None]:
-        """Close it: nobody reads it any more."""
-        yield from self._closing(GivenUp(), GeneratorExit("closed before its end"))
+    def closing(self, call: StepCall) -> Generator[Ask, None, None]:
+        """Close it: its last consumer has left."""
+        yield from self._closing(GivenUp(), call.own_timeout or GeneratorExit("closed before its end"))
 
     def _closing(self, ending: Exhausted | Failed | GivenUp, error: BaseException) -> Generator[Ask, None, None]:
         self.ending = ending
@@ -294,14 +302,13 @@ class SharedStream(Flight, Generic[SourceT]):
                 yield Perform(self.source.close)
         finally:
             if self._running:
-                self._running = False
                 yield from self._execution.failed(error)
             self._over(ending)
 
     def _over(self, ending: Exhausted | Failed | GivenUp) -> None:
         """Take in that nothing more comes, and free what the execution has held: its name, its place and its lock."""
         self.ending = ending
-        self._closed = True
+        self._closed, self._running = True, False
         self.call.off_revoke(self._revoked)
         self._free()
 

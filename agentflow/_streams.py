@@ -106,7 +106,7 @@ class SyncStream(SharedStream[Source]):
         if self.detach():
             if self.is_busy:
                 self.let_go(call)
-            drive(self.closing())
+            drive(self.closing(call))
 
 
 def play(call: StepCall, codec: StreamCodec, open_source: Callable[[Frame], Source]) -> Generator[Any, Any, Any]:
@@ -158,23 +158,26 @@ class _Errand:
         self._work = work
         self._loop = loop
         self._mutex = threading.Lock()
+        self._begun = self._taken_back = False
         self._task: asyncio.Task[None] | None = None
-        self._taken_back = False
         if loop is not here:
             here.call_later(_PATIENCE, self._move, here)
-        with contextlib.suppress(RuntimeError):  # closed this very moment
+        try:
             loop.call_soon_threadsafe(self._begin, loop)
+        except RuntimeError:  # closed this very moment
+            self._move(here)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._mutex:
-            if self._taken_back or self._loop is not loop or self._task:
+            if self._begun or self._taken_back or self._loop is not loop:
                 return
-            self._task = loop.create_task(self._work())
+            self._begun = True
+        self._task = loop.create_task(self._work())
         self._task.add_done_callback(self._end)
 
     def _move(self, here: asyncio.AbstractEventLoop) -> None:
         with self._mutex:
-            if self._task is None:
+            if not self._begun:
                 self._loop = here
         self._begin(here)
 
@@ -188,14 +191,17 @@ class _Errand:
     def take_back(self) -> bool:
         """Take it back; False if it has begun."""
         with self._mutex:
-            self._taken_back = self._task is None
+            self._taken_back = not self._begun
             return self._taken_back
 
     def cancel(self) -> None:
         """Cancel it."""
-        assert self._task
-        with contextlib.suppress(RuntimeError):  # closed: then it runs no more
-            self._loop.call_soon_threadsafe(self._task.cancel)
+        with contextlib.suppress(RuntimeError):  # its loop is closed: then it runs no more
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
 
 class AsyncStream(SharedStream[AsyncSource]):
@@ -273,7 +279,7 @@ class AsyncStream(SharedStream[AsyncSource]):
             await self.source.close()
         return await self.opened(frame).pull()
 
-    async def leave(self) -> None:
+    async def leave(self, call: StepCall) -> None:
         """Leave; the last one closes the source."""
         if not self.detach():
             return
@@ -292,9 +298,9 @@ class AsyncStream(SharedStream[AsyncSource]):
                     self.give_up()
         home = self._home_now()
         if home is here:
-            await adrive(self.closing())
+            await adrive(self.closing(call))
         else:
-            closed = _Errand(lambda: adrive(self.closing()), home).done
+            closed = _Errand(lambda: adrive(self.closing(call)), home).done
             await wait_async(closed, None)
             closed.result()
 
@@ -305,11 +311,11 @@ class _Seat:
     def __init__(self, stream: AsyncStream) -> None:
         self._stream: AsyncStream | None = stream
 
-    async def leave(self) -> None:
+    async def leave(self, call: StepCall) -> None:
         """Leave the stream."""
         stream, self._stream = self._stream, None
         if stream is not None:
-            await stream.leave()
+            await stream.leave(call)
 
     def __del__(self) -> None:
         if self._stream is not None and self._stream.detach():
@@ -340,7 +346,7 @@ async def aplay(
             if found.ended(call, at):
                 return
         finally:
-            await seat.leave()
+            await seat.leave(call)
 
 
 async def _arun_out(stream: AsyncStream, call: StepCall) -> None:

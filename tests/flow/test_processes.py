@@ -150,3 +150,13 @@ def test_a_fork_in_the_middle_of_a_stream(meeting, child):
 
     assert meeting.answer(process) == {"parent": [0, 1, 2, 3], "child": 0}
     assert meeting.executed.count("stream") == 1
+
+
+def test_a_program_may_end_with_streams_half_read(meeting):
+    """Nothing is printed about them, nothing of them is remembered, and the next process executes them."""
+    process = meeting.start("leave")
+    meeting.go()
+    assert meeting.answer(process) == "left"
+
+    following = [meeting.start("stream"), meeting.start("astream")]
+    assert [meeting.answer(process) for process in following] == [[0, 1, 2, 3, 4]] * 2

@@ -843,7 +843,7 @@ def test_a_place_is_lent_to_whom_its_holder_waits_for():
         return n
 
     def second() -> int:
-        until(lambda: FLIGHTS._under_way)
+        until(lambda: not crawl._spec.limiter._free)
         return crawl(2)
 
     assert in_threads(lambda: crawl(1), second) == [3, 2]
@@ -857,7 +857,7 @@ def test_a_place_is_lent_along_a_chain_of_waits():
     @cached_step(max_concurrency=1)
     def limited(n: int) -> int:
         if n == 1:
-            until(lambda: waiters_of("middle") >= 0 and len(FLIGHTS._under_way) >= 2)
+            until(lambda: len(FLIGHTS._under_way) >= 3)
             return middle() + 1
         return n
 

@@ -115,11 +115,6 @@ def player(request: pytest.FixtureRequest) -> Iterator[Player]:
     player.shut()
 
 
-@pytest.fixture
-def sync_player() -> Player:
-    return Player(is_async=False)
-
-
 @pytest.fixture(autouse=True)
 def _nothing_stays_in_flight() -> Iterator[None]:
     """No test leaves a flight, a thread or a task behind."""
@@ -372,6 +367,24 @@ def test_cache_if_judges_the_whole_stream(player):
 
     assert [player.list(step()) for _ in range(3)] == [["a", "b"], ["a", "c"], ["a", "c"]]
     assert seen == ["ab", "ac"]
+
+
+def test_what_cache_if_refuses_need_not_be_storable():
+    """A value that is not to be remembered reaches the consumer, whatever it is."""
+    lock = threading.Lock()
+
+    @cached_step(cache_if=lambda value: False)
+    def stream() -> Generator[int, None, Any]:
+        yield 1
+        return lock
+
+    played = stream()
+    next(played)
+    with pytest.raises(StopIteration) as stop:
+        next(played)
+
+    assert stop.value.value is lock
+    assert not stream.is_cached()
 
 
 def test_every_consumer_has_private_copies(player):
@@ -725,6 +738,31 @@ def test_a_stream_that_stops_half_way_times_out(player):
     assert len(seen) == (not player.is_async)
     assert not step.is_cached()
     assert player.list(step.with_options(timeout=None)()) == [1, 2]
+
+
+def test_the_end_of_a_stream_that_took_too_long_is_told(player):
+    """Its event names the timeout, also where the consumer came back too late."""
+
+    def body() -> Iterator[int]:
+        yield 1
+        yield 2
+
+    step = player.step(body, timeout=0.3)
+
+    @workflow
+    def flow() -> None:
+        stream = step()
+        player.next(stream)
+        time.sleep(0.35)
+        with pytest.raises(StepTimeout):
+            player.next(stream)
+
+    flow()
+    (failed,) = [event for event in flow.session("default").runs()[0].events() if event.type == "step_failed"]
+
+    assert "StepTimeout" in failed.error
+    with pytest.raises(StepTimeout):
+        player.list(step.with_options(timeout=0)())
 
 
 def test_the_time_of_a_stream_begins_with_its_first_item(player):

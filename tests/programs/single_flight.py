@@ -159,6 +159,23 @@ def interrupt(kind: str) -> dict[str, object]:
     return {"interrupted": True, "remembered": remembered, "again": call() == expected, "hit": step.is_cached(1)}
 
 
+def left(_: str) -> str:
+    """End with streams that are half read, in every way that they can be held."""
+    held = [stream(4), interrupted_stream.with_options(max_concurrency=1)(5)]
+    held += [held]
+    for played in held[:2]:
+        next(played)
+    globals()["kept"] = stream(6)
+    next(globals()["kept"])
+
+    async def begin() -> None:
+        globals()["akept"] = astream(4)
+        await anext(globals()["akept"])
+
+    asyncio.run(begin())
+    return "left"
+
+
 def forked(_: str) -> dict[str, object]:
     """Read a stream half way, fork, and let both go on: the child executes anew, the parent's stream is not hurt."""
     played = stream(4)
@@ -196,6 +213,8 @@ def answer(command: str, argument: str) -> object:
             return interrupt(argument)
         case "fork":
             return forked(argument)
+        case "leave":
+            return left(argument)
         case _:
             raise SystemExit(f"no command {command}")
 

@@ -394,6 +394,11 @@ class TestReadOnly:
             path.chmod(0o444)
         store.path.chmod(0o555)
 
+    def thaw(self, store):
+        store.path.chmod(0o755)
+        for path in store.path.iterdir():
+            path.chmod(0o644)
+
     @pytest.mark.parametrize("closed", [True, False], ids=["cleanly closed", "in use"])
     def test_it_can_be_read_and_not_written(self, store, outcome, closed):
         """Results are found, also when the last writer took SQLite's other files away; every write says at once that it cannot be."""
@@ -454,14 +459,11 @@ class TestReadOnly:
 
         answers = [ask()]
         for payload in (b"second", b"third"):
-            store.path.chmod(0o700)
-            (store.path / "cache.db").chmod(0o644)
+            self.thaw(store)
             store.commit(put("key", payload))
-            for path in store.path.iterdir():
-                path.chmod(0o644)
-            store.path.chmod(0o555)
+            self.freeze(store)
             answers.append(ask())
-            store.path.chmod(0o700)
+            self.thaw(store)
             store.close()
             self.freeze(store)
             answers.append(ask())

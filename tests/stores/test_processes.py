@@ -33,6 +33,7 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(outcome, tmp_path)
     directory, log = sys.argv[1:]
     acknowledged = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     for round in range(50):
+        size = os.fstat(acknowledged).st_size
         child = os.fork()
         if child == 0:
             store = DiskStore(directory)
@@ -40,7 +41,10 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(outcome, tmp_path)
                 key = f"{round}-{number}"
                 store.commit(put(key, state=(StateWrite(workflow="w", session_id="s", key=key, value=b"1", expected=0),)))
                 os.write(acknowledged, f"{key}\\n".encode())
-        time.sleep(random.uniform(0.001, 0.06))
+        if round % 2:  # else it may be opening still
+            while os.fstat(acknowledged).st_size == size:
+                time.sleep(0.0005)
+        time.sleep(random.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     with open(log) as file:
@@ -51,7 +55,7 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(outcome, tmp_path)
     store.commit(put("after"))
     store.close()
     con = sqlite3.connect(directory + "/cache.db")
-    print(len(lost), len(keys) > 50, 0 <= results - len(keys) <= 50, results == states, con.execute("PRAGMA integrity_check").fetchone()[0])
+    print(len(lost), len(keys) >= 25, 0 <= results - len(keys) <= 50, results == states, con.execute("PRAGMA integrity_check").fetchone()[0])
     con.close()
     os.close(acknowledged)
     """,
