@@ -300,9 +300,13 @@ class AsyncStream(SharedStream[AsyncSource]):
         if home is here:
             await adrive(self.closing(call))
         else:
-            closed = _Errand(lambda: adrive(self.closing(call)), home).done
-            await wait_async(closed, None)
-            closed.result()
+            errand = _Errand(lambda: adrive(self.closing(call)), home)
+            try:
+                await wait_async(errand.done, None)
+            finally:
+                if errand.take_back():  # this task is cancelled before the other loop came to it
+                    self.give_up()
+            errand.done.result()
 
 
 class _Seat:

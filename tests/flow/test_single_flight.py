@@ -799,6 +799,24 @@ def test_leaving_the_queue_takes_no_place():
     assert limiter._free == 1
 
 
+def test_an_idle_place_is_taken_only_for_somebody_who_waits():
+    """Holders that stand still keep their places until somebody needs one, and then only so many lose theirs."""
+    limiter = Limiter(2)
+    one, two = limiter.enter("one"), limiter.enter("two")
+    one.idle_since = two.idle_since = time.monotonic() - 10
+
+    limiter.take_back()
+    assert sorted(limiter.holders()) == ["one", "two"]
+    three = limiter.enter("three")
+    limiter.take_back()
+
+    assert three.granted.done()
+    assert len(limiter.holders()) == 2
+    for place in (one, two, three):
+        limiter.leave(place)
+    assert limiter._free == 2
+
+
 def test_no_more_than_max_concurrency_run_at_once():
     """Over threads, whatever the arguments."""
     now, most = [0], [0]

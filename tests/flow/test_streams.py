@@ -1142,6 +1142,49 @@ def test_a_paused_stream_of_a_loop_that_is_blocked(monkeypatch):
     assert asyncio.run(main()) == ([[0, 1, 2]], [1, 2])
 
 
+def test_the_last_reader_need_not_wait_for_a_loop_that_is_blocked():
+    """It is to be closed in the loop that began it, which does not come to it: the reader is cancelled, and the key is free."""
+    attached, closed, left = threading.Event(), threading.Event(), threading.Event()
+
+    @cached_step
+    async def stream() -> AsyncIterator[int]:
+        for k in range(3):
+            yield k
+
+    async def other() -> bool:
+        played = stream()
+        assert await anext(played) == 0
+        attached.set()
+        assert await asyncio.to_thread(closed.wait, 5)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await played.aclose()
+        left.set()
+        return FLIGHTS._under_way == {}
+
+    async def main() -> None:
+        played = stream()
+        await anext(played)
+        assert await asyncio.to_thread(attached.wait, 5)
+        await played.aclose()
+        closed.set()
+        assert left.wait(5)  # blocks this loop
+
+    results: list[bool] = []
+    thread = threading.Thread(target=lambda: results.append(asyncio.run(other())))
+
+    async def both() -> None:
+        thread_started = asyncio.create_task(main())
+        await asyncio.sleep(0)
+        thread.start()
+        await thread_started
+
+    asyncio.run(both())
+    thread.join(5)
+
+    assert results == [True]
+
+
 def test_a_loop_that_ends_leaves_its_paused_streams_closed():
     """asyncio.run closes what its program left open: the source's finally runs once, to its end, and the key is free."""
     cleaned = []
