@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from agentflow._drive import Ask, Commit, Pause, Perform, Until, unwrapped
@@ -131,7 +130,7 @@ class Attempts:
             steps=(*call.caller.steps, spec.name),
             token=Token(),
             tokens=(*call.caller.lineage, *((call.run.token,) if call.run else ())),
-            idempotency_key=call.idempotency_key or uuid.uuid4().hex,
+            idempotency_key=call.idempotency_key,
         )
         frame.state = StepState(call.caller.state, spec.name, spec.reads if call.key else None, frame.use)
         return frame

@@ -9,6 +9,7 @@ import contextlib
 import dis
 import threading
 import time
+import uuid
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
@@ -132,7 +133,7 @@ class StepCall:
         self.run_id = run.record.id if run else ""
         self.refresh = refresh or (run is not None and run.refresh.covers(spec.name))
         self.digest = ""
-        self.idempotency_key = ""
+        self._owner: tuple[str, ...] = ()
         self.key = self._key()
         self._deadline: float | None = None
         self._own_timeouts: list[StepTimeout] = []
@@ -151,11 +152,20 @@ class StepCall:
             owner = ("run", self.run_id)
         else:
             return ""
+        self._owner = owner
         self.digest = self._arguments_digest()
-        # The same for an edited step too, whose call it still is; but what is meant to happen again after its time is another call.
-        again = self.run_id if self.spec.ttl is not None else ""
-        self.idempotency_key = entry_key("idempotency", *owner, self.spec.name, self.digest, again)
         return entry_key("step", *owner, self.spec.name, self.spec.version_text, self.digest)
+
+    @property
+    def idempotency_key(self) -> str:
+        """What names the call to systems outside, in every attempt; for a call that is remembered nowhere, another one each time.
+
+        The same for an edited step, too, whose call it still is; but what is meant to happen again after its time is another call.
+        """
+        if not self.key:
+            return uuid.uuid4().hex
+        again = self.run_id if self.spec.ttl is not None else ""
+        return entry_key("idempotency", *self._owner, self.spec.name, self.digest, again)
 
     def _arguments_digest(self) -> str:
         """Return the digest of those arguments (and of the declared state) that count."""

@@ -162,7 +162,7 @@ class EventRecord:
 
 @attrs.frozen(kw_only=True)
 class RunRecord:
-    """One run.
+    """One run. Which workflow, session and call it is of, its parent and its beginning stay as they were first committed.
 
     Attributes:
         call: Digest of the arguments (and of `refresh`): which call continues this run.

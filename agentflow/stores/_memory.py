@@ -126,7 +126,15 @@ class MemoryStore:
             events = self._events.setdefault(event.run_id, [])
             events.append(attrs.evolve(event, seq=len(events) + 1))
         if transaction.run:
-            self._runs[transaction.run.id] = transaction.run
+            known = self._runs.get(transaction.run.id, transaction.run)
+            self._runs[transaction.run.id] = attrs.evolve(
+                transaction.run,
+                workflow=known.workflow,
+                session_id=known.session_id,
+                call=known.call,
+                parent_id=known.parent_id,
+                started_at=known.started_at,
+            )
 
     def entries(self, which: EntryFilter) -> Sequence[Entry]:
         """List entries without their payloads, oldest first."""

@@ -59,7 +59,7 @@ CREATE: Final = (
         call TEXT NOT NULL, status TEXT NOT NULL, attempt INTEGER NOT NULL, owner TEXT NOT NULL, parent_id TEXT NOT NULL,
         started_at REAL NOT NULL, finished_at REAL, arguments BLOB, result BLOB, error TEXT NOT NULL)""",
     "CREATE INDEX af_runs_owner ON af_runs (workflow, session_id, call)",
-    "CREATE INDEX af_runs_parent ON af_runs (parent_id)",
+    "CREATE INDEX af_runs_parent ON af_runs (parent_id) WHERE parent_id <> ''",
     """CREATE TABLE af_events (
         id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, data BLOB NOT NULL,
         UNIQUE (run_id, seq))""",
@@ -83,11 +83,10 @@ PUT_STATE: Final = """INSERT INTO af_state (workflow, session_id, key, value, re
     ON CONFLICT (workflow, session_id, key) DO UPDATE SET value = excluded.value, revision = revision + 1"""
 
 _RUN_COLUMNS: Final = "id, workflow, session_id, call, status, attempt, owner, parent_id, started_at, finished_at, arguments, result, error"
+# What a run is does not change, and a column that an index has is not set again: that would write the index again.
 PUT_RUN: Final = f"""INSERT INTO af_runs ({_RUN_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)
-    ON CONFLICT (id) DO UPDATE SET workflow = excluded.workflow, session_id = excluded.session_id, call = excluded.call,
-    status = excluded.status, attempt = excluded.attempt, owner = excluded.owner, parent_id = excluded.parent_id,
-    started_at = excluded.started_at, finished_at = excluded.finished_at, arguments = excluded.arguments,
-    result = excluded.result, error = excluded.error"""
+    ON CONFLICT (id) DO UPDATE SET status = excluded.status, attempt = excluded.attempt, owner = excluded.owner,
+    finished_at = excluded.finished_at, arguments = excluded.arguments, result = excluded.result, error = excluded.error"""
 _OPTIONAL_BYTES: Final = (bytes, NoneType)
 _RUN_TYPES: Final = (*(str,) * 5, int, str, str, float, (float, NoneType), _OPTIONAL_BYTES, _OPTIONAL_BYTES, str)
 RUN: Final = f"SELECT {_RUN_COLUMNS} FROM af_runs WHERE id = ?"
@@ -234,7 +233,8 @@ def runs_query(which: RunFilter, limit: int | None) -> Query:
         "workflow = ?": which.workflow,
         "session_id = ?": which.session_id,
         "call = ?": which.call,
-        "parent_id = ?": which.parent_id,
+        # Said again as the index says it: few runs have a parent, and those that have none are not in it.
+        ("parent_id = ? AND parent_id <> ''" if which.parent_id else "parent_id = ?"): which.parent_id,
         "status IN (SELECT value FROM json_each(?))": statuses,
     }
     conditions, values = _where(wanted)

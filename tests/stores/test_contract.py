@@ -333,8 +333,8 @@ class TestRuns:
         assert store.run("r") == record
         assert store.runs(RunFilter()) == [record]
 
-    def test_a_run_is_replaced_whole(self, store):
-        """The newest record counts, in every field."""
+    def test_what_a_run_is_stays(self, store):
+        """The newest record counts, except in what tells which run it is."""
         store.commit(
             Transaction(
                 run=run(
@@ -346,7 +346,7 @@ class TestRuns:
 
         store.commit(Transaction(run=second))
 
-        assert store.run("r") == second
+        assert store.run("r") == run(parent_id="p", status=RunStatus.COMPLETED, attempt=2, started_at=1.0)
 
     def test_runs_are_listed_newest_first(self, store):
         """The order is that of their first commit; an update moves none."""
