@@ -88,7 +88,9 @@ def test_the_top_level_is_what_it_is_meant_to_be():
     import agentflow
 
     assert set(agentflow.__all__) == NAMES | NAMESPACES
-    assert {name for name in vars(agentflow) if not name.startswith("_")} == NAMES | NAMESPACES
+    assert set(dir(agentflow)) == NAMES | NAMESPACES
+    with pytest.raises(AttributeError, match="no attribute 'workflows'"):
+        agentflow.workflows  # noqa: B018
 
 
 @pytest.mark.parametrize("name", sorted(NAMES | NAMESPACES))
@@ -164,15 +166,26 @@ def methods(cls: type) -> list[tuple[str, object]]:
     ]
 
 
-def test_importing_the_package_loads_nothing_heavy(tmp_path):
-    """`import agentflow` leaves alone what a program that only caches does not need."""
-    program = f"import agentflow, json, sys; print(json.dumps([n for n in {LAZY} if n in sys.modules]))"
+def test_what_is_not_used_is_not_loaded(tmp_path):
+    """The package alone loads none of its modules, and a program that only caches no module of the agents."""
+    loaded = "import json, sys; print(json.dumps([name for name in sys.modules if name.startswith('agentflow.')]))"
+    agents = contract("The flow tower does not know the agent tower")["forbidden_modules"]
+
+    assert in_a_new_interpreter(f"import agentflow; {loaded}", tmp_path) == []
+    caching = in_a_new_interpreter(f"from agentflow import cached_step, workflow; {loaded}", tmp_path)
+    assert {*caching} & {*agents, "agentflow.messages", "agentflow.testing"} == set()
+    assert "agentflow._cached_step" in caching
+
+
+def test_importing_everything_loads_nothing_heavy(tmp_path):
+    """Not even all names together load what only some calls need."""
+    program = f"from agentflow import *; import json, sys; print(json.dumps([n for n in {LAZY} if n in sys.modules]))"
 
     assert in_a_new_interpreter(program, tmp_path) == []
 
 
 def test_importing_the_package_does_nothing(tmp_path):
-    """`import agentflow` starts no thread, opens no database or connection and writes no file."""
+    """Importing all of it starts no thread, opens no database or connection and writes no file."""
     program = """
 import json, os, sys, threading
 seen = []
@@ -184,7 +197,7 @@ def hook(event, arguments):
     elif event in ("sqlite3.connect", "socket.connect", "os.mkdir", "os.remove", "subprocess.Popen", "_thread.start_new_thread"):
         seen.append([event, repr(arguments)])
 sys.addaudithook(hook)
-import agentflow
+from agentflow import *
 print(json.dumps({"seen": seen, "threads": threading.active_count()}))
 """
 
