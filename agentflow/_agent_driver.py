@@ -144,7 +144,8 @@ class Driver(Generic[T]):
 
     def used(self, response: ModelResponse) -> RecordedUsage:
         """Return what an answer used, for the run's account."""
-        return RecordedUsage(self.model.name, response.usage.input_tokens, response.usage.output_tokens)
+        model = response.answered_by or self.model.name
+        return RecordedUsage(model, response.usage.input_tokens, response.usage.output_tokens)
 
     @contextmanager
     def noted(self, planned: PlannedCall) -> Generator[None]:

@@ -22,6 +22,7 @@ class RecordedUsage:
     """What one answered request used, for the run's account."""
 
     model: str
+    """The name of the model that answered."""
     input_tokens: int = 0
     output_tokens: int = 0
 

@@ -6,24 +6,33 @@ Nothing here knows a provider: codecs translate these values into a provider's o
 import json
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from agentflow._media import CachePoint, CacheTime, FilePart, ImagePart, Value
 
 __all__ = [
+    "CachePoint",
+    "FilePart",
     "FinishReason",
+    "ImagePart",
     "Message",
     "ModelRequest",
     "ModelResponse",
     "ModelSettings",
     "OutputSchema",
+    "ReasoningEffort",
+    "ReasoningPart",
     "ResponsePart",
     "SystemMessage",
     "TextPart",
     "ToolCall",
     "ToolChoice",
     "ToolDefinition",
+    "ToolPart",
     "ToolReturn",
     "Usage",
     "UserMessage",
+    "UserPart",
 ]
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -32,17 +41,14 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filte
 ToolChoice: TypeAlias = Literal["auto", "required", "none"]
 """Whether the model may call a tool, must call one, or may not."""
 
-
-class _Value(BaseModel):
-    """A frozen value; a misspelt field is an error, not a silent loss."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)  # built when first used, not at import
+ReasoningEffort: TypeAlias = Literal["off", "low", "medium", "high"]
+"""How hard a model should think before it answers."""
 
 
-class Usage(_Value):
+class Usage(Value):
     """What one or more model requests used; usages can be added.
 
-    `input_tokens` includes the cached ones, `output_tokens` the reasoning ones: those two are shares, not extras.
+    `input_tokens` and `output_tokens` are all there were; the others are shares of them, not extras.
 
     ```python
     from agentflow.messages import Usage
@@ -50,13 +56,26 @@ class Usage(_Value):
     usage = Usage(requests=1, input_tokens=10, output_tokens=5) + Usage(requests=1, input_tokens=7)
     assert usage.total_tokens == 22
     ```
+
+    Attributes:
+        requests: How many answers were paid.
+        input_tokens: What the models read.
+        output_tokens: What they wrote.
+        cached_input_tokens: Input that was read from the provider's prompt cache, mostly at a lower price.
+        cache_write_tokens: Input that was written to that cache, at some providers at a higher price.
+        reasoning_tokens: Output that was reasoning.
+        audio_input_tokens: Input that was sound.
+        audio_output_tokens: Output that was sound.
     """
 
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -69,25 +88,61 @@ class Usage(_Value):
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            audio_input_tokens=self.audio_input_tokens + other.audio_input_tokens,
+            audio_output_tokens=self.audio_output_tokens + other.audio_output_tokens,
         )
 
 
-class TextPart(_Value):
-    """A piece of text that the model wrote.
+class TextPart(Value):
+    """A piece of text, in a model's answer or in a message with other parts.
 
     ```python
     from agentflow.messages import TextPart
 
     assert TextPart(text="Hello").kind == "text"
     ```
+
+    Attributes:
+        text: The text.
+        signature: What a provider wants back with it unchanged; None in text of your own.
     """
 
     kind: Literal["text"] = "text"
     text: str
+    signature: str | None = None
 
 
-class ToolCall(_Value):
+class ReasoningPart(Value):
+    """What a model thought before it answered, as far as its provider shows it.
+
+    It goes back to the provider that wrote it in the next request of the conversation, unchanged: some refuse the
+    result of a tool without it. Other providers are not sent it.
+
+    ```python
+    from agentflow.messages import ModelResponse, ReasoningPart, TextPart
+
+    response = ModelResponse(parts=(ReasoningPart(text="6 x 7 ..."), TextPart(text="42")))
+    assert response.reasoning == "6 x 7 ..."
+    assert response.text == "42"
+    ```
+
+    Attributes:
+        text: What can be read of it, often a summary or nothing.
+        signature: The provider's proof of it, or the thought itself, encrypted.
+        id: The provider's name for it.
+        provider: Whose it is, such as `"anthropic"`.
+    """
+
+    kind: Literal["reasoning"] = "reasoning"
+    text: str = ""
+    signature: str | None = None
+    id: str | None = None
+    provider: str | None = None
+
+
+class ToolCall(Value):
     """The model's wish to call a tool.
 
     The arguments are the JSON text exactly as the model wrote it: it may not be valid, let alone fit the tool.
@@ -103,12 +158,14 @@ class ToolCall(_Value):
         id: The provider's name for this call, which its `ToolReturn` repeats; empty in a script that does not care.
         name: The tool.
         arguments: The arguments, as JSON text.
+        signature: What the provider wants back with the call, unchanged.
     """
 
     kind: Literal["tool_call"] = "tool_call"
     id: str = ""
     name: str
     arguments: str = "{}"
+    signature: str | None = None
 
     @classmethod
     def of(cls, name: str, /, **arguments: object) -> Self:
@@ -126,11 +183,17 @@ class ToolCall(_Value):
         return cls(name=name, arguments=json.dumps(arguments, ensure_ascii=False))
 
 
-ResponsePart: TypeAlias = Annotated[TextPart | ToolCall, Field(discriminator="kind")]
+ResponsePart: TypeAlias = Annotated[TextPart | ToolCall | ReasoningPart, Field(discriminator="kind")]
 """One part of a model's answer."""
 
+UserPart: TypeAlias = Annotated[TextPart | ImagePart | FilePart | CachePoint, Field(discriminator="kind")]
+"""One part of what a user says."""
 
-class SystemMessage(_Value):
+ToolPart: TypeAlias = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="kind")]
+"""One part of what a tool answers."""
+
+
+class SystemMessage(Value):
     """Instructions to the model, above what the user says.
 
     ```python
@@ -144,22 +207,51 @@ class SystemMessage(_Value):
     content: str
 
 
-class UserMessage(_Value):
+class UserMessage(Value):
     """What the user, or the program in the user's place, says to the model.
 
     ```python
-    from agentflow.messages import UserMessage
+    from agentflow.messages import ImagePart, UserMessage
 
-    assert UserMessage(content="Hello").kind == "user"
+    assert UserMessage(content="Hello").text == "Hello"
+    asked = UserMessage.of("What is this?", ImagePart(url="https://example.com/cat.png"))
+    assert [part.kind for part in asked.parts] == ["text", "image"]
     ```
+
+    Attributes:
+        content: A text, or text, images, files and cache marks in their order.
     """
 
     kind: Literal["user"] = "user"
-    content: str
+    content: str | tuple[UserPart, ...]
+
+    @classmethod
+    def of(cls, *content: str | UserPart) -> Self:
+        """Make a message of texts, images, files and cache marks; a single text is a plain message.
+
+        ```python
+        from agentflow.messages import UserMessage
+
+        assert UserMessage.of("Hello") == UserMessage(content="Hello")
+        ```
+        """
+        if len(content) == 1 and isinstance(content[0], str):
+            return cls(content=content[0])
+        return cls(content=tuple(TextPart(text=part) if isinstance(part, str) else part for part in content))
+
+    @property
+    def parts(self) -> tuple[UserPart, ...]:
+        """The content as parts, also where it is one text."""
+        return (TextPart(text=self.content),) if isinstance(self.content, str) else self.content
+
+    @property
+    def text(self) -> str:
+        """All text of it, joined."""
+        return _text_of(self.parts)
 
 
-class ToolReturn(_Value):
-    """The answer of a tool to a `ToolCall`, as text for the model.
+class ToolReturn(Value):
+    """The answer of a tool to a `ToolCall`: text for the model (of a JSON value its JSON), or text, images and files.
 
     ```python
     from agentflow.messages import ToolReturn
@@ -177,11 +269,21 @@ class ToolReturn(_Value):
     kind: Literal["tool_return"] = "tool_return"
     tool_call_id: str
     tool_name: str
-    content: str
+    content: str | tuple[ToolPart, ...]
     is_error: bool = False
 
+    @property
+    def parts(self) -> tuple[ToolPart, ...]:
+        """The content as parts, also where it is one text."""
+        return (TextPart(text=self.content),) if isinstance(self.content, str) else self.content
 
-class ModelResponse(_Value):
+    @property
+    def text(self) -> str:
+        """All text of it, joined."""
+        return _text_of(self.parts)
+
+
+class ModelResponse(Value):
     """One complete answer of a model.
 
     ```python
@@ -193,9 +295,11 @@ class ModelResponse(_Value):
     ```
 
     Attributes:
-        parts: Text and tool calls, in the model's order.
+        parts: Text, tool calls and reasoning, in the model's order.
         usage: What this answer used.
         model: The model that answered, as the provider names it.
+        answered_by: The name of the `Model` that answered where it is not the one that was asked (`FallbackModel`).
+        id: The provider's name for this answer, for its support.
         finish_reason: Why the model stopped; None where the provider's reason is none of ours.
     """
 
@@ -204,11 +308,18 @@ class ModelResponse(_Value):
     usage: Usage = Usage()
     model: str | None = None
     finish_reason: FinishReason | None = None
+    answered_by: str | None = None
+    id: str | None = None
 
     @property
     def text(self) -> str:
         """All text of the answer, joined."""
-        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+        return _text_of(self.parts)
+
+    @property
+    def reasoning(self) -> str:
+        """All that can be read of what the model thought, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, ReasoningPart))
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
@@ -216,11 +327,16 @@ class ModelResponse(_Value):
         return tuple(part for part in self.parts if isinstance(part, ToolCall))
 
 
+def _text_of(parts: tuple[UserPart | ResponsePart, ...]) -> str:
+    """Return the text of a message, joined."""
+    return "".join(part.text for part in parts if isinstance(part, TextPart))
+
+
 Message: TypeAlias = Annotated[SystemMessage | UserMessage | ModelResponse | ToolReturn, Field(discriminator="kind")]
 """One entry of a conversation; told apart by its `kind` when read back."""
 
 
-class ToolDefinition(_Value):
+class ToolDefinition(Value):
     """A tool as the model sees it.
 
     ```python
@@ -240,7 +356,7 @@ class ToolDefinition(_Value):
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
-class OutputSchema(_Value):
+class OutputSchema(Value):
     """The form that the answer's text must have.
 
     ```python
@@ -260,7 +376,7 @@ class OutputSchema(_Value):
     strict: bool = True
 
 
-class ModelSettings(_Value):
+class ModelSettings(Value):
     """Options of a model request; what is None is left to the provider.
 
     ```python
@@ -275,6 +391,10 @@ class ModelSettings(_Value):
         top_p: The share of likely words that it chooses from.
         seed: A number that makes answers more repeatable, where the provider has that.
         stop: Texts at which the model stops.
+        parallel_tool_calls: Whether the model may call several tools in one answer, where the provider has that choice.
+        reasoning: How hard a model that can think should think, where the provider has that choice.
+        cache_prompt: Asks the provider to keep the beginning of the prompt (tools, instructions, the conversation so far)
+            for the next request, where it does not do so by itself.
         timeout: Seconds without any sign of the provider after which the request fails.
         extra: Further fields of the provider's own request body; they win over everything else.
     """
@@ -284,11 +404,14 @@ class ModelSettings(_Value):
     top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning: ReasoningEffort | None = None
+    cache_prompt: CacheTime | None = None
     timeout: float | None = Field(default=None, gt=0)
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
-class ModelRequest(_Value):
+class ModelRequest(Value):
     """Everything a model is asked: the conversation so far and what it may answer with.
 
     ```python

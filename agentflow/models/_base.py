@@ -94,7 +94,7 @@ class Model(ABC):
             return "parrot"
 
         def request(self, request: ModelRequest) -> ModelResponse:
-            return ModelResponse(parts=(TextPart(text=request.messages[-1].content),), finish_reason="stop")
+            return ModelResponse(parts=(TextPart(text=request.messages[-1].text),), finish_reason="stop")
 
     assert Parrot().request(ModelRequest(messages=(UserMessage(content="Hello"),))).text == "Hello"
     ```

@@ -17,18 +17,18 @@ import attrs
 from pydantic import BaseModel
 
 from agentflow.exceptions import UsageError
-from agentflow.messages import ModelResponse, TextPart, ToolCall, Usage
+from agentflow.messages import ModelResponse, ReasoningPart, TextPart, ToolCall, Usage
 from agentflow.models._base import AsyncModelStream, Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from agentflow.messages import Message, ModelRequest, ModelSettings, OutputSchema, ToolDefinition
+    from agentflow.messages import Message, ModelRequest, ModelSettings, OutputSchema, ResponsePart, ToolDefinition
 
 __all__ = ["Answer", "FunctionInfo", "FunctionModel", "Piece", "ScriptedModel"]
 
 Piece: TypeAlias = str | BaseModel | BaseException
-"""A part of an answer: text, a `ToolCall`, a pydantic value (its JSON), a `ModelResponse`, or an exception to raise."""
+"""A part of an answer: text, a `ToolCall` or `ReasoningPart`, a pydantic value (its JSON), a `ModelResponse`, or an exception to raise."""
 
 Answer: TypeAlias = Piece | Iterable[Piece]
 """A single piece, or several: the pieces of a stream, several tool calls, or text and then an exception."""
@@ -180,7 +180,7 @@ class FunctionModel(Model):
     from agentflow.messages import ModelRequest, UserMessage
     from agentflow.models._scripted import FunctionModel
 
-    model = FunctionModel(lambda messages, info: f"You said {messages[-1].content!r}.")
+    model = FunctionModel(lambda messages, info: f"You said {messages[-1].text!r}.")
     assert model.request(ModelRequest(messages=(UserMessage(content="Hello"),))).text == "You said 'Hello'."
     ```
 
@@ -254,7 +254,7 @@ class _Turn:
 
     def __init__(self, model: str, place: int) -> None:
         self._model, self._place = model, place
-        self._parts: list[TextPart | ToolCall] = []
+        self._parts: list[ResponsePart] = []
         self._whole: ModelResponse | None = None
 
     def add(self, piece: object) -> list[str]:
@@ -264,7 +264,7 @@ class _Turn:
                 raise piece
             case str() | TextPart():
                 return self._text(piece if isinstance(piece, str) else piece.text)
-            case ToolCall():
+            case ToolCall() | ReasoningPart():
                 self._parts.append(piece)
                 return []
             case ModelResponse():
@@ -295,13 +295,14 @@ class _Turn:
     def _assembled(self) -> ModelResponse:
         """Return the answer that the pieces amount to, with its text joined."""
         text = "".join(part.text for part in self._parts if isinstance(part, TextPart))
+        thoughts = [part for part in self._parts if isinstance(part, ReasoningPart)]
         calls = [part for part in self._parts if isinstance(part, ToolCall)]
-        parts = (*((TextPart(text=text),) if text else ()), *calls)
+        parts = (*thoughts, *((TextPart(text=text),) if text else ()), *calls)
         return ModelResponse(parts=parts, model=self._model, finish_reason="tool_calls" if calls else "stop")
 
-    def _identified(self, part: TextPart | ToolCall, number: int) -> TextPart | ToolCall:
+    def _identified(self, part: ResponsePart, number: int) -> ResponsePart:
         """Return a part, with an id if it is a tool call."""
-        if isinstance(part, TextPart) or part.id:
+        if not isinstance(part, ToolCall) or part.id:
             return part
         return part.model_copy(update={"id": f"call_{self._place}_{number}"})
 

@@ -226,9 +226,9 @@ def _message(message: Message) -> dict[str, Any]:
         case SystemMessage():
             return {"role": "system", "content": message.content}
         case UserMessage():
-            return {"role": "user", "content": message.content}
+            return {"role": "user", "content": message.text}
         case ToolReturn():
-            return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
+            return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.text}
         case ModelResponse():
             return _assistant(message)
         case _:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from agentflow._keys import arguments_digest
+from agentflow._serialization import codec_for
 from agentflow.messages import (
+    CachePoint,
+    FilePart,
+    ImagePart,
     Message,
     ModelRequest,
     ModelResponse,
     ModelSettings,
     OutputSchema,
+    ReasoningPart,
     SystemMessage,
     TextPart,
     ToolCall,
@@ -20,23 +29,38 @@ from agentflow.messages import (
     UserMessage,
 )
 
+PNG = b"\x89PNG\r\n\x1a\n\x00"
 MESSAGES = (
     SystemMessage(content="s"),
     UserMessage(content="u\u2028\x00"),
+    UserMessage.of(
+        "What is this?",
+        CachePoint(ttl="1h"),
+        ImagePart(data=PNG, detail="low"),
+        ImagePart(url="https://example.com/a.png"),
+        FilePart(data=b"\x00\xff", media_type="application/x-thing", name="thing"),
+    ),
     ModelResponse(
-        parts=(TextPart(text="t"), ToolCall(id="1", name="f", arguments="{broken")),
+        parts=(
+            ReasoningPart(text="r", signature="s", id="i", provider="p"),
+            TextPart(text="t"),
+            ToolCall(id="1", name="f", arguments="{broken", signature="s"),
+        ),
         usage=Usage(requests=1, input_tokens=2, output_tokens=3, cached_input_tokens=1, reasoning_tokens=1),
         model="m",
         finish_reason="tool_calls",
+        answered_by="m:n",
+        id="r1",
     ),
     ToolReturn(tool_call_id="1", tool_name="f", content="no", is_error=True),
+    ToolReturn(tool_call_id="1", tool_name="f", content=(TextPart(text="seen"), ImagePart(data=PNG))),
 )
 REQUEST = ModelRequest(
     messages=MESSAGES,
     tools=(ToolDefinition(name="f", description="d", parameters={"type": "object"}),),
     tool_choice="required",
     output=OutputSchema(name="o", json_schema={"type": "object"}, strict=False),
-    settings=ModelSettings(temperature=0, stop=("x",), extra={"a": [1]}),
+    settings=ModelSettings(temperature=0, stop=("x",), reasoning="low", cache_prompt="5m", extra={"a": [1]}),
 )
 
 
@@ -109,3 +133,103 @@ def test_a_call_can_be_written_in_python():
     assert ToolCall.of("f", name="é", n=[1]) == ToolCall(name="f", arguments='{"name": "é", "n": [1]}')
     with pytest.raises(TypeError):
         ToolCall.of("f", x=object())
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.kind)
+def test_a_message_is_json_in_every_form(message):
+    """Also as a dict, with the bytes of images as text, so that any writer of JSON can keep it."""
+    adapter = TypeAdapter(Message)
+
+    written = json.dumps(adapter.dump_python(message))
+
+    assert adapter.validate_python(json.loads(written)) == message
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.kind)
+def test_a_message_can_be_an_argument_and_a_result_of_a_step(message):
+    """It has a key, and what a store gives back is what it was given."""
+    codec = codec_for(type(message))
+
+    again = codec.loads(codec.dumps(message, owner="test"))
+
+    assert again == message
+    assert arguments_digest("test", {"x": again}) == arguments_digest("test", {"x": message})
+
+
+def test_images_with_other_bytes_have_other_keys():
+    """Images count by what they show."""
+    one, other = ImagePart(data=PNG), ImagePart(data=PNG + b"\x01")
+
+    assert arguments_digest("test", {"x": one}) != arguments_digest("test", {"x": other})
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        (ImagePart(data=PNG), "image/png"),
+        (ImagePart(data=b"\xff\xd8\xff\xe0"), "image/jpeg"),
+        (ImagePart(data=b"GIF89a"), "image/gif"),
+        (ImagePart(data=b"RIFF\x00\x00\x00\x00WEBPVP8 "), "image/webp"),
+        (ImagePart(url="https://example.com/a.JPG?size=2"), "image/jpeg"),
+        (ImagePart(url="https://example.com/a"), None),
+        (ImagePart(data=PNG, media_type="image/x-mine"), "image/x-mine"),
+        (FilePart(data=b"%PDF-1.4"), "application/pdf"),
+        (FilePart(data=b"RIFF\x00\x00\x00\x00WAVEfmt "), "audio/wav"),
+        (FilePart(url="https://example.com/a.wav"), "audio/wav"),
+    ],
+)
+def test_the_media_type_is_found_where_it_can_be_known(part, kind):
+    """By the first bytes, by the name in the address, or as it was said."""
+    assert part.media_type == kind
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "either data= "),
+        ({"data": PNG, "url": "https://example.com/a.png"}, "either data= "),
+        ({"data": b"unknown"}, "give media_type="),
+        ({"data": "no base64!"}, "pass the bytes themselves"),
+    ],
+)
+def test_an_image_that_no_provider_could_use_is_refused(fields, said):
+    """With what to write instead."""
+    with pytest.raises(ValidationError, match=said):
+        ImagePart(**fields)
+
+
+def test_a_large_image_does_not_flood_what_shows_it():
+    """Its repr says how large it is."""
+    assert repr(UserMessage.of(ImagePart(data=PNG * 1000))).count("9000 bytes") == 1
+    assert len(repr(ImagePart(data=PNG * 1000))) < 100
+
+
+def test_bytes_given_as_base64_are_the_bytes():
+    """As they come out of JSON."""
+    assert ImagePart(data=base64.b64encode(PNG).decode()) == ImagePart(data=PNG)
+
+
+def test_a_file_is_read_from_its_path(tmp_path):
+    """With its name, and the media type that the name tells."""
+    path = tmp_path / "report.csv"
+    path.write_bytes(b"a,b")
+
+    file = FilePart.from_path(path)
+
+    assert (file.data, file.name, file.media_type) == (b"a,b", "report.csv", "text/csv")
+    assert file.address == "data:text/csv;base64,YSxi"
+
+
+def test_the_text_of_a_message_leaves_out_its_other_parts():
+    """Parts are there also where the content is one text."""
+    assert UserMessage.of("a", ImagePart(data=PNG), "b").text == "ab"
+    assert UserMessage.of("a").parts == (TextPart(text="a"),)
+    assert ToolReturn(tool_call_id="", tool_name="f", content=(TextPart(text="x"),)).text == "x"
+    assert ModelResponse(parts=(ReasoningPart(text="hm"), TextPart(text="x"))).text == "x"
+
+
+def test_usages_are_added_in_every_kind():
+    """None of the fields is forgotten."""
+    one = Usage(**{name: place for place, name in enumerate(Usage.model_fields, start=1)})
+
+    assert (one + one).model_dump() == {name: 2 * value for name, value in one.model_dump().items()}
