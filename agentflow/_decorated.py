@@ -46,6 +46,10 @@ class Decorated:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
+    def __reduce__(self) -> str:
+        # By name, as functions are: a process pool finds it again in its module, with whatever code stands there.
+        return self.__qualname__
+
     def __set_name__(self, owner: type, name: str) -> None:
         raise UsageError(
             f"@{self._decorator} on the method {owner.__name__}.{name}: it decorates plain functions, "
