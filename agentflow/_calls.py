@@ -18,6 +18,7 @@ import attrs
 from agentflow._canonical import digest, scalar
 from agentflow._drive import Ask, Pause
 from agentflow._flights import waiting_for
+from agentflow._interventions import INSTEAD
 from agentflow._keys import arguments_digest, encode, entry_key
 from agentflow._logging import enabled, logger
 from agentflow._memo import Policy, Remembered
@@ -76,6 +77,8 @@ class StepSpec:
     @property
     def version_text(self) -> str:
         """The version as it stands in keys."""
+        if INSTEAD and self.name in INSTEAD and (version := INSTEAD[self.name].version):
+            return version
         if not (self.version is None or isinstance(self.version, str)):
             return self.version.digest
         # Closures of one factory are different steps, also where their code does not count.

@@ -20,6 +20,7 @@ from agentflow._attempts import Attempts
 from agentflow._drive import Ask, Perform, Until
 from agentflow._flights import FLIGHTS, Failed, Flight, GivenUp, own_copy
 from agentflow._generators import AsyncSource, Item, Source
+from agentflow._interventions import kept
 from agentflow.exceptions import RunInterrupted, UnserializableValue
 
 if TYPE_CHECKING:
@@ -249,8 +250,10 @@ class SharedStream(Flight, Generic[SourceT]):
     def _finishing(self, value: Any) -> Generator[Ask, None, None]:
         items = [self.item(at) for at in range(self.length)] if self.call.spec.cache_if else self._items
         result = stream_result(items, value)
-        kept = yield from self._execution.keep(result, lambda: self._encoded(value))
-        self._over(Exhausted(self._shared(value, is_kept=kept is not None)))
+        body = yield from self._execution.keep(result, lambda: self._encoded(value))
+        self._over(Exhausted(self._shared(value, is_kept=body is not None)))
+        if body is not None:
+            kept(self.name)
 
     @property
     def _value_name(self) -> str:

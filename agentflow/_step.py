@@ -14,6 +14,7 @@ from agentflow._drive import adrive, drive, in_thread
 from agentflow._fingerprint import function_digest
 from agentflow._frames import FRAME, OUTSIDE, Frame, Home, current_frame
 from agentflow._generators import AsyncSource, Source
+from agentflow._interventions import INSTEAD
 from agentflow._mapping import map_over
 from agentflow._memo import StreamCodec
 from agentflow._registry import learn_types, returns
@@ -261,6 +262,10 @@ class Step(Decorated, Generic[P, T]):
         args, kwargs = self._spec.shape.spread(call.arguments)
         return ([Context(frame), *args] if self._spec.shape.takes_ctx else args), kwargs
 
+    @property
+    def _function(self) -> Callable[..., Any]:
+        return self.fn if not INSTEAD or self.name not in INSTEAD else INSTEAD[self.name].fn
+
     @functools.cached_property
     def _codec(self) -> Any:
         gives = returns(self._spec.shape)
@@ -302,7 +307,7 @@ class PlainStep(Step[P, T]):
         args, kwargs = self._arguments(call, frame)
         try:
             with frame.entered():
-                return self.fn(*args, **kwargs)
+                return self._function(*args, **kwargs)
         finally:
             frame.token.end()
 
@@ -323,7 +328,7 @@ class AsyncStep(Step[P, T]):
         args, kwargs = self._arguments(call, frame)
         try:
             with frame.entered():
-                return await self.fn(*args, **kwargs)
+                return await self._function(*args, **kwargs)
         finally:
             frame.token.end()
 
@@ -342,7 +347,7 @@ class StreamStep(Step[P, T], Generic[P, Y, T]):
 
     def _open(self, call: StepCall, frame: Frame) -> Source:
         args, kwargs = self._arguments(call, frame)
-        return Source(self.fn(*args, **kwargs), context_of(frame), frame.token.end)
+        return Source(self._function(*args, **kwargs), context_of(frame), frame.token.end)
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await what the finished stream gives; it is consumed in a thread."""
@@ -359,7 +364,7 @@ class AsyncStreamStep(Step[P, list[Y]], Generic[P, Y]):
 
     def _open(self, call: StepCall, frame: Frame) -> AsyncSource:
         args, kwargs = self._arguments(call, frame)
-        return AsyncSource(self.fn(*args, **kwargs), context_of(frame), frame.token.end)
+        return AsyncSource(self._function(*args, **kwargs), context_of(frame), frame.token.end)
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> list[Y]:
         """Await what the finished stream gives: its items, joined if all are text."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agentflow._attempts import Attempts
 from agentflow._drive import Ask, Until
 from agentflow._flights import FLIGHTS, Failed, Flight, GivenUp, Landed, own_copy
+from agentflow._interventions import kept
 from agentflow.exceptions import UnserializableValue
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def _execute(
     except BaseException as error:
         yield from execution.failed(error)
         raise
+    if body is not None:
+        kept(name)
     if body is None or type(value) in _COPIED_BY_NOBODY:
         return body, value
     return body, codec.loads(body)
