@@ -21,7 +21,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from agentflow import events, exceptions, messages, models, stores, testing, tools, types
+    from agentflow import events, exceptions, executors, messages, models, stores, testing, tools, types
     from agentflow._agent import Agent, AgentResult
     from agentflow._cached_step import cached_step
     from agentflow._context import Context, current_context
@@ -56,6 +56,7 @@ __all__ = [
     "current_context",
     "events",
     "exceptions",
+    "executors",
     "get_run",
     "list_runs",
     "messages",

@@ -14,41 +14,42 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from agentflow._claims import Claims, following, run_lock
 from agentflow._drive import Ask, Commit
-from agentflow._frames import ActiveRun, Frame, Home, Refresh, counted_as_active
+from agentflow._failures import Failure
+from agentflow._frames import ActiveRun, Frame, Home, Refresh, Token, counted_as_active
 from agentflow._keys import arguments_digest, encode, entry_key
 from agentflow._logging import enabled, logger
 from agentflow._memo import Remembered
-from agentflow._run import CONTINUABLE, Continuation, annotate, status_after, told
+from agentflow._run import annotate, status_after, told
 from agentflow._serialization import StaleValue
 from agentflow._state import BodyState
+from agentflow._stored_call import StoredCall
 from agentflow.events import RunCancelled, RunCompleted, RunFailed, RunInterrupted, RunStarted
 from agentflow.exceptions import (
+    AgentflowError,
+    RunCancelled as RunCancelledError,
     RunConflict,
+    RunInterrupted as RunInterruptedError,
     StateConflict,
     StoreError,
     UnexpectedModelBehavior,
     UnserializableValue,
 )
-from agentflow.stores._base import Fence, RunFilter, RunRecord
+from agentflow.stores._base import RunRecord, Transaction
 from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from agentflow._claims import Claim
+    from agentflow._run import Continuation
     from agentflow._signature import Shape
     from agentflow.events import Event
-    from agentflow.stores._base import StateWrite, Transaction
+    from agentflow.stores._base import StateWrite
 
-__all__ = ["Execution", "Recorded", "WorkflowSpec", "run_lock"]
-
-_MOST_CANDIDATES = 50
-
-
-def run_lock(run_id: str) -> str:
-    """Return the name of the lock that whoever executes a run holds."""
-    return f"run:{run_id}"
+__all__ = ["Execution", "Recorded", "WorkflowSpec"]
 
 
 @attrs.define(eq=False)
@@ -80,6 +81,9 @@ class Execution:
         arguments: The bound arguments.
         refresh: What it asks to run again.
         caller: The frame that calls, if it is part of a run: then this is a child run.
+
+    Attributes:
+        token: Whether it may go on.
     """
 
     def __init__(
@@ -91,6 +95,9 @@ class Execution:
         self.caller = caller if caller and caller.run else None
         self.refresh = refresh.joined(self.caller.run.refresh) if self.caller and self.caller.run else refresh
         self.call = self._call()
+        self.token = Token()
+        self._claims = Claims(home, self.call, spec.continuation)
+        self._waiting: Claim | None = None
         self._run: ActiveRun | None = None
         self._frame: Frame | None = None
         self._is_over = False
@@ -109,29 +116,28 @@ class Execution:
     # Opening
 
     def opening(self, decode: Callable[[bytes], Any]) -> Generator[Ask, None, Recorded | None]:
-        """Begin or continue a run; return what it gave instead if it is a child that has completed already."""
+        """Begin or continue a run; return what it gave instead if it is one that has completed already."""
+        if self._waiting is not None:
+            yield from self._begun(self._waiting)
+            return None
         if self.caller:
             self.caller.check()
             if isinstance(self.caller.state, BodyState):
                 yield from self.caller.state.saving()
             return (yield from self._opening_child(self.caller, decode))
-        for record in self._candidates():
-            if (yield from self._continued(record)):
+        for claim in self._claims.left():
+            if (yield from self._opened(claim)):
                 return None
-        yield from self._begun(uuid.uuid4().hex, "")
+        yield from self._opening_new()
         return None
 
-    def _candidates(self) -> Sequence[RunRecord]:
-        return self.home.store.runs(
-            RunFilter(
-                workflow=self.home.workflow,
-                session_id=self.home.session_id,
-                call=self.call,
-                parent_id="",
-                statuses=CONTINUABLE,
-            ),
-            _MOST_CANDIDATES,
-        )
+    def _opening_new(self, run_id: str | None = None, parent_id: str = "") -> Generator[Ask, None, bool]:
+        claim = self._claims.new(run_id or uuid.uuid4().hex, self._stored_call(), parent_id)
+        return claim is not None and (yield from self._opened(claim))
+
+    def _stored_call(self, executor: str = "") -> bytes | None:
+        counting = {name: value for name, value in self.arguments.items() if name not in self.spec.ignore}
+        return StoredCall(counting, self.refresh, executor).pack(self.spec.name)
 
     def _opening_child(self, caller: Frame, decode: Callable[[bytes], Any]) -> Generator[Ask, None, Recorded | None]:
         assert caller.run
@@ -139,11 +145,14 @@ class Execution:
         number = caller.count("run", entry_key(*names))
         run_id = entry_key("child", *names, str(number))[:32]
         record = self.home.store.run(run_id)
-        if record is None:
-            yield from self._begun(run_id, caller.run.record.id)
-        elif recorded := self._recorded(record, decode):
+        if record is not None and (recorded := self._recorded(record, decode)):
             return recorded
-        elif not (yield from self._taken(record)):
+        if record is None:
+            is_ours = yield from self._opening_new(run_id, caller.run.record.id)
+        else:
+            claim = self._claims.again(record)
+            is_ours = claim is not None and (yield from self._opened(claim))
+        if not is_ours:
             raise RunConflict(
                 f"run {run_id} of workflow {self.spec.name!r} is being executed by another process: wait for its end, then call again",
                 run_id=run_id,
@@ -159,65 +168,54 @@ class Execution:
             self._log("run.stale", reason=str(stale))
             return None
 
-    def _continued(self, record: RunRecord) -> Generator[Ask, None, bool]:
-        last = self.home.store.last_event(record.id)
-        at = last.at if last else record.started_at
-        if not self.spec.continuation.accepts(record, at, time.time()):
-            return False
-        return (yield from self._taken(record))
-
-    def _taken(self, record: RunRecord) -> Generator[Ask, None, bool]:
-        """Take over a run that nobody executes any more; False if somebody does after all."""
-        if not self.home.store.try_lock(run_lock(record.id)):
-            return False
-        now = self.home.store.run(record.id)
-        if now is None or (now.status, now.owner) != (record.status, record.owner):
-            # It went on, or ended, between the look and the lock.
-            self.home.store.unlock(run_lock(record.id))
-            return False
-        following = attrs.evolve(
-            record,
-            status=RunStatus.RUNNING,
-            attempt=record.attempt + 1,
-            owner=uuid.uuid4().hex,
-            finished_at=None,
-            error="",
-        )
+    def _opened(self, claim: Claim) -> Generator[Ask, None, bool]:
+        """Begin an attempt of a run; False if somebody else has it."""
         try:
-            yield from self._started(following, Fence(record.id, record.owner))
+            yield from self._begun(claim)
         except RunConflict:
-            self.home.store.unlock(run_lock(record.id))
             return False
-        except BaseException:
-            self.home.store.unlock(run_lock(record.id))
-            raise
         return True
 
-    def _begun(self, run_id: str, parent_id: str) -> Generator[Ask, None, None]:
-        record = RunRecord(
-            id=run_id,
-            workflow=self.home.workflow,
-            session_id=self.home.session_id,
-            call=self.call,
-            owner=uuid.uuid4().hex,
-            parent_id=parent_id,
-            started_at=time.time(),
-        )
-        self.home.store.try_lock(run_lock(run_id))
+    def _begun(self, claim: Claim) -> Generator[Ask, None, None]:
+        run = ActiveRun(claim.record, self.home, self.refresh)
         try:
-            yield from self._started(record, Fence(run_id, ""))
+            run.token = self.token
+            self.token.check()
+            run.note(RunStarted())
+            with run.transaction(record=claim.record, fence=claim.fence) as transaction:
+                yield Commit(self.home.store, transaction)
         except BaseException:
-            self.home.store.unlock(run_lock(run_id))
+            self._claims.release(claim.record.id)
             raise
-
-    def _started(self, record: RunRecord, fence: Fence) -> Generator[Ask, None, None]:
-        run = ActiveRun(record, self.home, self.refresh)
-        run.note(RunStarted())
-        with run.transaction(record=record, fence=fence) as transaction:
-            yield Commit(self.home.store, transaction)
         self._run = run
         self._resources.enter_context(counted_as_active())
-        self._log("run.started", attempt=record.attempt)
+        self._log("run.started", attempt=claim.record.attempt)
+
+    def queued(self, executor: str) -> Generator[Ask, None, RunRecord]:
+        """Claim a new run, or one that was left, for an executor; it is then this execution's to begin."""
+        for claim in self._claims.left():
+            if (yield from self._queued(claim)):
+                return claim.waiting
+        new = self._claims.new(uuid.uuid4().hex, self._stored_call(executor))
+        assert new
+        yield from self._queued(new)
+        return new.waiting
+
+    def _queued(self, claim: Claim) -> Generator[Ask, None, bool]:
+        try:
+            yield Commit(self.home.store, Transaction(run=claim.waiting, fence=claim.fence))
+        except RunConflict:
+            self._claims.release(claim.record.id)
+            return False
+        except BaseException:
+            self._claims.release(claim.record.id)
+            raise
+        self.take_up(claim.waiting)
+        return True
+
+    def take_up(self, record: RunRecord) -> None:
+        """Make this the execution of a run that waits and whose lock this process holds."""
+        self._waiting = following(record)
 
     # The body
 
@@ -235,7 +233,7 @@ class Execution:
             flights, steps = (self.caller.flights, self.caller.steps) if self.caller else ((), ())
             # The state checks by its frame and the frame has the state, so one of them is filled in later.
             frame = Frame(self.home, _NO_STATE, self.run, flights=flights, steps=steps, tokens=tokens)
-            frame.state = BodyState(self.home, self._transact, frame.use)
+            frame.state = BodyState(self.home, self._transact, frame.use_state)
             self._frame = frame
         return self._frame
 
@@ -245,6 +243,14 @@ class Execution:
         state = self.frame.state
         assert isinstance(state, BodyState)
         return state
+
+    def stop_to_tell(self) -> BaseException | None:
+        """Return why the body may not go on, if nothing has raised that in it yet: a `yield` is a boundary as others are."""
+        try:
+            self.frame.use_state()
+        except AgentflowError as error:
+            return error
+        return None
 
     def _transact(self, writes: Sequence[StateWrite]) -> AbstractContextManager[Transaction]:
         return self.run.transaction(state=writes)
@@ -283,8 +289,7 @@ class Execution:
             error: The exception.
             closed: Whether it is the closing of the stream by its consumer.
         """
-        cancelled = isinstance(error, asyncio.CancelledError)
-        status = RunStatus.INTERRUPTED if closed else status_after(error, task_cancelled=cancelled)
+        status = self._revoked_status() or (RunStatus.INTERRUPTED if closed else _status_after(error))
         if isinstance(error, Exception):
             record = self.run.record
             annotate(
@@ -297,13 +302,22 @@ class Execution:
             annotate(error, f"and the state of the session could not be saved: {also}")
         yield from self._failed(error, status)
 
+    def _revoked_status(self) -> RunStatus | None:
+        """Return the status of a run that was told to stop, None for one that was not."""
+        tokens = (*self.caller.lineage, self.token) if self.caller else (self.token,)
+        reasons = [token.reason for token in tokens]
+        if any(isinstance(reason, RunCancelledError) for reason in reasons):
+            return RunStatus.CANCELLED
+        return RunStatus.INTERRUPTED if any(isinstance(reason, RunInterruptedError) for reason in reasons) else None
+
     def _failed(self, error: BaseException, status: RunStatus) -> Generator[Ask, None, None]:
         text = told(error)
         try:
             if isinstance(error, UnexpectedModelBehavior) and self.frame.requests:
                 with self.run.transaction(forget=self.frame.requests) as transaction:
                     yield Commit(self.home.store, transaction)
-            yield from self._ended(status, _ending(status, text), error=text if status is RunStatus.FAILED else "")
+            failure = Failure.of(error).to_text() if status is RunStatus.FAILED else ""
+            yield from self._ended(status, _ending(status, text), error=failure)
         except Exception as also:  # noqa: BLE001 - the error that is on its way is the one to raise
             annotate(error, f"and the end of run {self.run.record.id} could not be recorded: {also}")
         finally:
@@ -346,6 +360,10 @@ class Execution:
         if enabled():
             run_id = self._run.record.id if self._run else None
             logger(workflow=self.spec.name, session_id=self.home.session_id, run_id=run_id).debug(event, **values)
+
+
+def _status_after(error: BaseException) -> RunStatus:
+    return status_after(error, task_cancelled=isinstance(error, asyncio.CancelledError))
 
 
 def _ending(status: RunStatus, told: str) -> Event:

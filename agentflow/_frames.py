@@ -78,12 +78,23 @@ class Refresh:
 
 
 class Token:
-    """Whether code may go on; asked at every boundary: a step, state, an event, a model request, `check()`."""
+    """Whether code may go on; asked at every boundary: a step, state, an event, a model request, `check()`.
+
+    Attributes:
+        is_told: Whether the code has met the reason why it may not.
+        ended: Whether the body or step call is over.
+    """
 
     def __init__(self) -> None:
         self._reason: BaseException | None = None
         self._then: dict[Callable[[], None], None] = {}
+        self.is_told = False
         self.ended = False
+
+    @property
+    def reason(self) -> BaseException | None:
+        """Why it was revoked, None if it was not."""
+        return self._reason
 
     def end(self) -> None:
         """Say that the body or step call is over: nobody may use its context any more, while what it began may finish."""
@@ -109,7 +120,19 @@ class Token:
     def check(self) -> None:
         """Raise if revoked."""
         if self._reason is not None:
-            raise copy.copy(self._reason)  # code left behind may raise it in another thread at the same time
+            raise self.told_reason()
+
+    def check_once(self) -> None:
+        """Raise if revoked, unless that was told before: what code does on its way out may use what only asks this."""
+        if self._reason is not None and not self.is_told:
+            raise self.told_reason()
+
+    def told_reason(self) -> BaseException:
+        """Return the reason to raise it."""
+        self.is_told = True
+        return copy.copy(
+            self._reason or RuntimeError()
+        )  # code left behind may raise it in another thread at the same time
 
 
 class ActiveRun:
@@ -242,6 +265,14 @@ class Frame:
         if self.token.ended:
             raise ended_error(self)
         self.check()
+
+    def use_state(self) -> None:
+        """Raise if a body may not use its state: as `use`, but `finally` blocks may, once it was said why they run."""
+        if self.token.ended:
+            raise ended_error(self)
+        self.token.check_once()
+        for token in self.tokens:
+            token.check_once()
 
     @property
     def lineage(self) -> tuple[Token, ...]:

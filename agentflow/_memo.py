@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
     from agentflow._serialization import Codec
 
-__all__ = ["Policy", "Remembered", "StreamCodec"]
+__all__ = ["Policy", "Remembered", "StreamCodec", "mark_stream", "split_stream"]
 
 _HEADER: Final = struct.Struct("<dH")
 _LENGTH: Final = struct.Struct("<Q")
+_STREAM: Final = b"\0"  # no encoded value begins with it
 
 
 @attrs.frozen
@@ -90,11 +91,25 @@ class StreamCodec:
 
     def split(self, body: bytes) -> tuple[list[bytes], bytes]:
         """Return the encoded items and the encoded value of a body."""
-        (count,) = _LENGTH.unpack_from(body)
-        items, at = [], _LENGTH.size
-        for _ in range(count):
-            (length,) = _LENGTH.unpack_from(body, at)
-            at += _LENGTH.size
-            items.append(body[at : at + length])
-            at += length
-        return items, body[at:]
+        return _split(body)
+
+
+def mark_stream(body: bytes) -> bytes:
+    """Mark the body of a finished stream as one, for who does not know the function that made it."""
+    return _STREAM + body
+
+
+def split_stream(body: bytes) -> tuple[list[bytes], bytes] | None:
+    """Return the encoded items and the encoded value of a body that is marked as a stream, None if it is not."""
+    return _split(body[1:]) if body[:1] == _STREAM else None
+
+
+def _split(body: bytes) -> tuple[list[bytes], bytes]:
+    (count,) = _LENGTH.unpack_from(body)
+    items, at = [], _LENGTH.size
+    for _ in range(count):
+        (length,) = _LENGTH.unpack_from(body, at)
+        at += _LENGTH.size
+        items.append(body[at : at + length])
+        at += length
+    return items, body[at:]

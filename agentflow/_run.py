@@ -12,12 +12,12 @@ from agentflow.types import RunStatus
 if TYPE_CHECKING:
     from agentflow.stores._base import RunRecord
 
-__all__ = ["CONTINUABLE", "Continuation", "annotate", "status_after", "told"]
+__all__ = ["CONTINUABLE", "Continuation", "annotate", "status_after", "storable", "told"]
 
 _LONGEST_TOLD: Final = 2000
 
-CONTINUABLE: Final = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.INTERRUPTED)
-"""What a call may continue. A run that is `running` and whose lock nobody holds has lost its process."""
+CONTINUABLE: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED, RunStatus.INTERRUPTED)
+"""What a call may continue. A run that is `pending` or `running` and whose lock nobody holds has lost its process."""
 
 
 @attrs.frozen
@@ -62,7 +62,12 @@ def told(error: BaseException) -> str:
         message = "(it has no text)"
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return f"{name}: {message}"[:_LONGEST_TOLD].encode("utf-8", "backslashreplace").decode()
+    return storable(f"{name}: {message}"[:_LONGEST_TOLD])
+
+
+def storable(text: str) -> str:
+    """Return text without lone surrogates, which no store and no terminal takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def annotate(error: BaseException, text: str) -> None:

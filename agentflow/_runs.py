@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pydantic_core
 from pydantic import TypeAdapter
 
-from agentflow._execution import run_lock
+from agentflow._answers import answered, checked_timeout, result_json, result_of
+from agentflow._claims import status_of
+from agentflow._drive import adrive, drive
+from agentflow._failures import Failure
+from agentflow._run_steps import RunStep, steps_of, usage_of
 from agentflow._settings import default_store, store_at
+from agentflow._threads import THREADS
 from agentflow.events import Event
 from agentflow.exceptions import RunNotFound, UsageError
 from agentflow.stores._base import RunFilter
@@ -18,11 +23,13 @@ from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
+    from agentflow._drive import Ask
+    from agentflow.messages import Usage
     from agentflow.stores._base import RunRecord, Store
 
-__all__ = ["Run", "get_run", "list_runs"]
+__all__ = ["Run", "RunStep", "get_run", "list_runs"]
 
 
 class Run:
@@ -67,22 +74,26 @@ class Run:
     @property
     def status(self) -> RunStatus:
         """Where it stands. A run that was being executed when its process died is `interrupted` for whoever looks."""
-        record = self._record()
-        if record.status is RunStatus.RUNNING and not self._store.is_locked(run_lock(self.id)):
-            # It may have ended between the two looks; then its row says so by now.
-            record = self._record()
-            return RunStatus.INTERRUPTED if record.status is RunStatus.RUNNING else record.status
-        return record.status
+        return status_of(self._record(), self._store)
 
     @property
     def attempt(self) -> int:
-        """Its latest attempt, from 1."""
+        """Its latest attempt, from 1; 0 if none has begun yet."""
         return self._record().attempt
 
     @property
     def error(self) -> str | None:
         """The type and message of the exception that it failed with, or None."""
-        return self._record().error or None
+        error = self._record().error
+        return str(Failure.from_text(error)) if error else None
+
+    @property
+    def usage(self) -> Usage:
+        """What the model requests of all its attempts have used, those of its children included; answers that were replayed cost nothing."""
+        used = usage_of(self._recorded_events())
+        for child in self.children():
+            used += child.usage
+        return used
 
     @property
     def started_at(self) -> datetime:
@@ -95,6 +106,65 @@ class Run:
         finished = self._record().finished_at
         return None if finished is None else datetime.fromtimestamp(finished, UTC)
 
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for its end, and return its result.
+
+        A workflow that yields gives what it returned, if that is not None; else what it yielded, joined if all of it is text.
+
+        ```python
+        from agentflow import workflow
+
+        @workflow
+        def shout(text: str) -> str:
+            return text.upper()
+
+        assert shout.start("hello").result(timeout=10) == "HELLO"
+        ```
+
+        Args:
+            timeout: For how many seconds to wait at most; 0 to look only. None: as long as it takes.
+
+        Raises:
+            RunTimeout: If it has not ended in time; it goes on.
+            RunFailed: If its function raised; it carries the type, the message and the traceback.
+            RunCancelled: If it was cancelled.
+            RunInterrupted: If its process is gone.
+            RunNotFound: If it was deleted.
+            WorkflowNotLoaded: If the result is of classes that this process has not imported; see `result_json`.
+            UnserializableValue: If the result could not be stored.
+        """
+        return result_of(self._completed(timeout))
+
+    async def aresult(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the twin of result()
+        """Wait for its end without blocking the loop; see `result`."""
+        return result_of(await adrive(self._answered(timeout)))
+
+    def result_json(self, timeout: float | None = None) -> str:
+        """Wait for its end, and return its result as ordinary JSON text: for this no class needs to be imported.
+
+        Raises:
+            RunError: As `result` does.
+        """
+        return result_json(self._completed(timeout))
+
+    async def aresult_json(self, timeout: float | None = None) -> str:  # noqa: ASYNC109 - the twin of result_json()
+        """Wait for its end without blocking the loop; see `result_json`."""
+        return result_json(await adrive(self._answered(timeout)))
+
+    def _completed(self, timeout: float | None) -> RunRecord:
+        with THREADS.waiting_for_another():
+            return drive(self._answered(timeout))
+
+    def _answered(self, timeout: float | None) -> Generator[Ask, None, RunRecord]:
+        return answered(self._record, self._store, checked_timeout(timeout))
+
+    def steps(self) -> list[RunStep]:
+        """List the step calls of all its attempts, in the order in which they began.
+
+        Of a hit it is known with the next thing that the run records.
+        """
+        return steps_of(self._recorded_events(), is_over=self.status not in (RunStatus.PENDING, RunStatus.RUNNING))
+
     def children(self) -> list[Run]:
         """List the runs of the workflows that it called, oldest first."""
         records = self._store.runs(RunFilter(parent_id=self.id))
@@ -103,6 +173,9 @@ class Run:
     def events(self, after: int = 0) -> list[Event]:
         """List what has happened in it and is recorded, in order; only what came after that number, if one is given."""
         return [_event(record.data, record.run_id, record.seq) for record in self._store.events(self.id, after)]
+
+    def _recorded_events(self) -> list[Event]:
+        return [_event(record.data, record.run_id, record.seq) for record in self._store.events(self.id)]
 
     def _record(self) -> RunRecord:
         record = self._store.run(self.id)

@@ -19,9 +19,22 @@ from agentflow.types import UNSET, Unset
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["configure", "default_store", "require_session", "store_at", "using_store"]
+    from agentflow._jobs import Executor
+
+__all__ = [
+    "checked_executor",
+    "configure",
+    "default_executor",
+    "default_store",
+    "max_runs",
+    "require_session",
+    "store_at",
+    "using_store",
+]
 
 DEFAULT_DIRECTORY: Final = ".agentflow"
+EXECUTORS: Final = ("thread",)
+_MAX_RUNS: Final = 32
 _TRUE: Final = ("1", "true", "yes", "on")
 
 
@@ -29,6 +42,8 @@ _TRUE: Final = ("1", "true", "yes", "on")
 class _Settings:
     store: Store | None = None
     require_session: bool | None = None
+    executor: str | Executor | None = None
+    max_runs: int | None = None
 
 
 _settings: Final = _Settings()
@@ -40,6 +55,8 @@ def configure(
     *,
     store: str | os.PathLike[str] | Store | Unset | None = UNSET,
     require_session: bool | Unset | None = UNSET,
+    executor: str | Executor | Unset | None = UNSET,
+    max_runs: int | Unset | None = UNSET,
 ) -> None:
     """Set this process's defaults; what is not named stays as it is.
 
@@ -55,6 +72,9 @@ def configure(
             else the directory `.agentflow`. A relative directory is fixed at its first use.
         require_session: Whether a workflow call without a session is a `UsageError` instead of the session `"default"`.
             Services set it, since `"default"` would be everybody's. None: what `AGENTFLOW_REQUIRE_SESSION` says, else False.
+        executor: Where `Workflow.start` has runs executed: `"thread"` (this process), or an `agentflow.executors.Executor`.
+            None: `"thread"`.
+        max_runs: How many runs the executor `"thread"` executes at once; more wait as `pending`. None: 32.
 
     Raises:
         UsageError: If a setting cannot be what it is.
@@ -65,6 +85,37 @@ def configure(
         raise UsageError(f"require_session={require_session!r}: write True, False or None")
     if not isinstance(require_session, Unset):
         _settings.require_session = require_session
+    if not isinstance(executor, Unset):
+        _settings.executor = None if executor is None else checked_executor(executor)
+    if not isinstance(max_runs, Unset):
+        _settings.max_runs = None if max_runs is None else _checked_max_runs(max_runs)
+
+
+def checked_executor(executor: str | Executor) -> str | Executor:
+    """Return an executor or the name of one.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if executor in EXECUTORS or (not isinstance(executor, str) and callable(getattr(executor, "submit", None))):
+        return executor
+    raise UsageError(f'executor={executor!r}: write "thread", or an object of agentflow.executors')
+
+
+def _checked_max_runs(max_runs: object) -> int:
+    if isinstance(max_runs, int) and not isinstance(max_runs, bool) and max_runs > 0:
+        return max_runs
+    raise UsageError(f"max_runs={max_runs!r}: write how many runs are executed at once, 1 or more")
+
+
+def default_executor() -> str | Executor:
+    """Return the executor in force where a workflow names none."""
+    return _settings.executor or EXECUTORS[0]
+
+
+def max_runs() -> int:
+    """Return how many background runs this process executes at once."""
+    return _settings.max_runs or _MAX_RUNS
 
 
 def default_store() -> Store:

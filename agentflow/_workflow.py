@@ -15,14 +15,19 @@ from agentflow._execution import Execution, WorkflowSpec
 from agentflow._fingerprint import function_digest
 from agentflow._frames import FRAME, Home, Refresh
 from agentflow._generators import AsyncSource, Item, Source, refuse_sent
-from agentflow._memo import StreamCodec
+from agentflow._interruption import Interruption
+from agentflow._loading import Loaded, refuse_while_loading
+from agentflow._memo import StreamCodec, mark_stream
 from agentflow._registry import learn_types, returns
+from agentflow._runs import Run
 from agentflow._serialization import codec_for
 from agentflow._session import Session
-from agentflow._settings import default_store, require_session, store_at
+from agentflow._settings import checked_executor, default_store, require_session, store_at
 from agentflow._shared_stream import decode_stream, stream_result
 from agentflow._signature import call_by_name
+from agentflow._starting import start
 from agentflow._step import Step, checked_session
+from agentflow._stored_call import StoredCall
 from agentflow._streams import context_of
 from agentflow.exceptions import UsageError
 
@@ -31,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 
     from agentflow._frames import Frame
-    from agentflow.stores._base import Store
+    from agentflow._jobs import Executor
+    from agentflow.stores._base import RunRecord, Store
 
 __all__ = ["AsyncStreamWorkflow", "AsyncWorkflow", "PlainWorkflow", "StreamWorkflow", "Workflow", "WorkflowOptions"]
 
@@ -47,6 +53,7 @@ class WorkflowOptions:
     session_id: str | None = None
     store: Store | None = None
     refresh: Refresh = attrs.field(factory=Refresh)
+    executor: str | Executor | None = None
 
 
 class Workflow(Decorated, Generic[P, T]):
@@ -74,6 +81,57 @@ class Workflow(Decorated, Generic[P, T]):
         """Await the result, whatever the colour: a sync workflow runs in a thread, a streamed one is consumed to its end."""
         raise NotImplementedError  # pragma: no cover - the four colours below say
 
+    def start(self, *args: P.args, **kwargs: P.kwargs) -> Run:
+        """Have it executed in the background, and return its run at once.
+
+        The run begins, or is continued, as by a call: the newest unfinished one of the same session and arguments goes on.
+        Also inside another run it is a run of its own, which that one neither waits for nor takes with it.
+
+        ```python
+        from agentflow import workflow
+
+        @workflow
+        def greet(name: str) -> str:
+            return f"hello {name}"
+
+        run = greet.start("Ada")
+        assert run.result(timeout=10) == "hello Ada"
+        ```
+
+        Raises:
+            UsageError: If the executor cannot execute it; the message says what to change.
+        """
+        return drive(self._starting(self._spec.shape.bind(args, kwargs)))
+
+    async def astart(self, *args: P.args, **kwargs: P.kwargs) -> Run:
+        """Have it executed in the background, and return its run, without blocking the loop."""
+        return await in_thread(lambda: self.start(*args, **kwargs))
+
+    def _starting(self, arguments: dict[str, Any]) -> Generator[Ask, None, Run]:
+        execution = self._execution(arguments, apart=True)
+        run_id = yield from start(execution, self._perform, self._options.executor)
+        return Run(run_id, execution.home.store)
+
+    def _perform(self, execution: Execution) -> None:
+        """Execute in this thread, to the end."""
+        raise NotImplementedError  # pragma: no cover - the four colours below say
+
+    def _result(self, body: bytes) -> Any:
+        """Return what a recorded result gives to who asks a run for it."""
+        if self._spec.shape.is_stream:
+            return stream_result(*self._decode(body))
+        return self._codec.loads(body)
+
+    def _recorded_execution(self, record: RunRecord, store: Store) -> Execution:
+        learn_types()
+        call = StoredCall.of(record)
+        arguments = call.bound(self._spec.shape, self._spec.ignore, record.id)
+        return Execution(self._spec, Home(store, self.name, record.session_id), arguments, call.refresh, None)
+
+    def loaded(self) -> Loaded:
+        """Return this workflow as those need it who do not call it."""
+        return Loaded(self._spec, self._result, self._recorded_execution, self._perform)
+
     def session(self, session_id: str) -> Session:
         """Return the memory of one session of this workflow: its state, its runs and its remembered steps."""
         return Session(Home(self._store(), self.name, checked_session(session_id)))
@@ -89,6 +147,7 @@ class Workflow(Decorated, Generic[P, T]):
         session_id: str | None = None,
         refresh: bool | str | Step[Any, Any] | Iterable[str | Step[Any, Any]] | None = None,
         store: str | os.PathLike[str] | Store | None = None,
+        executor: str | Executor | None = None,
     ) -> Self:
         """Return the same workflow with other options; what is not named stays.
 
@@ -107,6 +166,7 @@ class Workflow(Decorated, Generic[P, T]):
             refresh: Steps to run again although they are remembered, as objects or names; True for all of them, those they call
                 and model requests too. Each call of a step is made anew once per run; the old result stays until the new one is durable.
             store: Which store to use.
+            executor: Where `start` has it executed, as `configure(executor=)` takes it.
 
         Raises:
             UsageError: If an option cannot be what it is.
@@ -116,6 +176,7 @@ class Workflow(Decorated, Generic[P, T]):
             session_id=options.session_id if session_id is None else checked_session(session_id),
             store=options.store if store is None else store_at(store),
             refresh=options.refresh if refresh is None else _refresh(refresh),
+            executor=options.executor if executor is None else checked_executor(executor),
         )
         return type(self)(self._spec, changed)
 
@@ -125,13 +186,14 @@ class Workflow(Decorated, Generic[P, T]):
         frame = current_frame_or_none()
         return self._options.store or (frame.home.store if frame else default_store())
 
-    def _execution(self, arguments: dict[str, Any]) -> Execution:
+    def _execution(self, arguments: dict[str, Any], *, apart: bool = False) -> Execution:
+        refuse_while_loading(self.name)
         learn_types()
         frame = current_frame_or_none()
         home = Home(self._store(), self.name, self._session_id(arguments, frame))
         # A step that no run calls has a frame, too, but no session to hand on.
-        same_store = frame is not None and frame.home.store.identity == home.store.identity
-        return Execution(self._spec, home, arguments, self._options.refresh, frame if same_store else None)
+        is_child = not apart and frame is not None and frame.home.store.identity == home.store.identity
+        return Execution(self._spec, home, arguments, self._options.refresh, frame if is_child else None)
 
     def _session_id(self, arguments: dict[str, Any], frame: Frame | None) -> str:
         if self._options.session_id is not None:
@@ -161,9 +223,8 @@ class Workflow(Decorated, Generic[P, T]):
         value = codec_for(gives.value)
         return StreamCodec(codec_for(gives.item), value) if self._spec.shape.is_stream else value
 
-    def _value_call(self, arguments: dict[str, Any], body: Callable[[Execution], Any]) -> Generator[Ask, None, Any]:
+    def _value_call(self, execution: Execution, body: Callable[[Execution], Any]) -> Generator[Ask, None, Any]:
         """The procedure of a workflow that returns one value."""
-        execution = self._execution(arguments)
         recorded = yield from execution.opening(self._codec.loads)
         if recorded is not None:
             return recorded.value
@@ -179,11 +240,11 @@ class Workflow(Decorated, Generic[P, T]):
         return value
 
     def _decode(self, body: bytes) -> tuple[list[Any], Any]:
-        return decode_stream(self._codec, body)
+        return decode_stream(self._codec, body[1:])
 
     def _encoded_stream(self, items: list[Any], value: Any) -> bytes:
         codec, owner = cast("StreamCodec", self._codec), f"the result of workflow {self.name!r}"
-        return codec.dumps([codec.items.dumps(item, owner=owner) for item in items], value, owner=owner)
+        return mark_stream(codec.dumps([codec.items.dumps(item, owner=owner) for item in items], value, owner=owner))
 
 
 def current_frame_or_none() -> Frame | None:
@@ -212,7 +273,10 @@ class PlainWorkflow(Workflow[P, T]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it to its end, and return what it returns."""
         arguments = self._spec.shape.bind(args, kwargs)
-        return cast("T", drive(self._value_call(arguments, self._body)))
+        return cast("T", drive(self._value_call(self._execution(arguments), self._body)))
+
+    def _perform(self, execution: Execution) -> None:
+        drive(self._value_call(execution, self._body))
 
     def _body(self, execution: Execution) -> Any:
         args, kwargs = self._arguments(execution)
@@ -230,12 +294,15 @@ class AsyncWorkflow(Workflow[P, T]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it to its end, and return what it returns."""
         arguments = self._spec.shape.bind(args, kwargs)
-        return cast("T", await adrive(self._value_call(arguments, self._body)))
+        return cast("T", await adrive(self._value_call(self._execution(arguments), self._body)))
+
+    def _perform(self, execution: Execution) -> None:
+        asyncio.run(adrive(self._value_call(execution, self._body)))
 
     async def _body(self, execution: Execution) -> Any:
         args, kwargs = self._arguments(execution)
         with execution.frame.entered():
-            return await self.fn(*args, **kwargs)
+            return await Interruption(execution.token).during(self.fn(*args, **kwargs))
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await the result."""
@@ -247,10 +314,15 @@ class StreamWorkflow(Workflow[P, T], Generic[P, Y, T]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Generator[Y, None, T]:
         """Return the stream; closing it leaves the run `interrupted`, to be continued by the same call."""
-        return self._play(self._spec.shape.bind(args, kwargs))
+        arguments = self._spec.shape.bind(args, kwargs)
+        return self._play(lambda: self._execution(arguments))
 
-    def _play(self, arguments: dict[str, Any]) -> Generator[Any, Any, Any]:
-        execution = self._execution(arguments)
+    def _perform(self, execution: Execution) -> None:
+        for _ in self._play(lambda: execution):
+            pass
+
+    def _play(self, begin: Callable[[], Execution]) -> Generator[Any, Any, Any]:
+        execution = begin()
         try:
             recorded = drive(execution.opening(self._decode))
         except BaseException as error:
@@ -275,7 +347,8 @@ class StreamWorkflow(Workflow[P, T], Generic[P, Y, T]):
                 except BaseException as thrown:  # noqa: BLE001 - it is the body's to handle
                     advance = functools.partial(source.throw, thrown)
                 else:
-                    advance = source.pull
+                    stop = execution.stop_to_tell()
+                    advance = functools.partial(source.throw, stop) if stop else source.pull
         except BaseException as error:
             closing = isinstance(error, GeneratorExit)
             try:
@@ -304,10 +377,18 @@ class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Y, None]:
         """Return the stream; closing it leaves the run `interrupted`, to be continued by the same call."""
-        return self._play(self._spec.shape.bind(args, kwargs))
+        arguments = self._spec.shape.bind(args, kwargs)
+        return self._play(lambda: self._execution(arguments))
 
-    async def _play(self, arguments: dict[str, Any]) -> AsyncGenerator[Any, Any]:
-        execution = self._execution(arguments)
+    def _perform(self, execution: Execution) -> None:
+        asyncio.run(self._exhaust(execution))
+
+    async def _exhaust(self, execution: Execution) -> None:
+        async for _ in self._play(lambda: execution):
+            pass
+
+    async def _play(self, begin: Callable[[], Execution]) -> AsyncGenerator[Any, Any]:
+        execution = begin()
         try:
             recorded = await adrive(execution.opening(self._decode))
         except BaseException as error:
@@ -319,10 +400,13 @@ class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
                 yield item
             return
         args, kwargs = self._arguments(execution)
-        source = AsyncSource(self.fn(*args, **kwargs), context_of(execution.frame))
+        source, interruption = (
+            AsyncSource(self.fn(*args, **kwargs), context_of(execution.frame)),
+            Interruption(execution.token),
+        )
         items, advance, closing = [], source.pull, False
         try:
-            while isinstance(moment := await advance(), Item):
+            while isinstance(moment := await interruption.during(advance()), Item):
                 await adrive(execution.state.saving())
                 items.append(moment.value)
                 try:
@@ -334,7 +418,8 @@ class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
                 except BaseException as thrown:  # noqa: BLE001 - it is the body's to handle
                     advance = functools.partial(source.throw, thrown)
                 else:
-                    advance = source.pull
+                    stop = execution.stop_to_tell()
+                    advance = functools.partial(source.throw, stop) if stop else source.pull
         except BaseException as error:
             try:
                 await source.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, 
 
 from agentflow._cached_step import check_options, ignored
 from agentflow._execution import WorkflowSpec
+from agentflow._loading import note_workflow
 from agentflow._registry import claim_name
 from agentflow._retry import seconds
 from agentflow._run import Continuation
@@ -165,7 +166,9 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
             continuation=Continuation(within, max_attempts),
             description=_first_paragraph(fn) if description is None else description,
         )
-        return _CLASSES[shape.colour](spec, WorkflowOptions())
+        made = _CLASSES[shape.colour](spec, WorkflowOptions())
+        note_workflow(made.loaded())
+        return made
 
     return decorate
 

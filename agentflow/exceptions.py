@@ -168,6 +168,7 @@ class RunFailed(RunError):
         error_type: The qualified name of the original exception's type.
         error_message: Its message.
         traceback: Its traceback as text, without local variables.
+        attempts: How often the run was tried.
     """
 
     def __init__(
@@ -178,9 +179,11 @@ class RunFailed(RunError):
         error_type: str = "",
         error_message: str = "",
         traceback: str = "",
+        attempts: int = 0,
     ) -> None:
         super().__init__(message, run_id=run_id)
         self.error_type, self.error_message, self.traceback = error_type, error_message, traceback
+        self.attempts = attempts
 
 
 class RunCancelled(RunError):

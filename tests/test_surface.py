@@ -49,7 +49,7 @@ NAMES = {
     "tool",
     "workflow",
 }
-NAMESPACES = {"events", "exceptions", "messages", "models", "stores", "testing", "tools", "types"}
+NAMESPACES = {"events", "exceptions", "executors", "messages", "models", "stores", "testing", "tools", "types"}
 
 # What a program that never uses it should not pay for.
 LAZY = ["ddgs", "httpx", "httpx2", "numpy", "pandas", "rich", "structlog", "tenacity", "trafilatura"]

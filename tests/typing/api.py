@@ -20,7 +20,9 @@ from agentflow import (
     list_runs,
     workflow,
 )
+from agentflow._runs import RunStep
 from agentflow._state import State
+from agentflow.messages import Usage
 from agentflow.stores import DiskStore, MemoryStore, Store
 
 # --- steps keep their signature, less the context
@@ -138,4 +140,7 @@ async def flows_in_tasks() -> None:
 
 assert_type(get_run("id").status, RunStatus)
 assert_type(list_runs(status="failed"), list[Run])
+assert_type(count.start("a").steps(), list[RunStep])
+assert_type(count.start("a").usage, Usage)
+assert_type(count.start("a").result_json(timeout=1), str)
 stores: list[Store] = [DiskStore("x"), MemoryStore()]

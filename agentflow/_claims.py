@@ -1,0 +1,145 @@
+"""Which run a call executes: a new one, or one that was left. A claim on it holds the run's lock.
+
+The lock says that somebody has the run, and the fence of the first write that nobody else took it in between.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from agentflow._run import CONTINUABLE
+from agentflow.stores._base import Fence, RunFilter, RunRecord
+from agentflow.types import RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agentflow._frames import Home
+    from agentflow._run import Continuation
+    from agentflow.stores._base import Store
+
+__all__ = ["Claim", "Claims", "following", "handover_lock", "run_lock", "status_of"]
+
+_MOST_CANDIDATES: Final = 50
+_UNFINISHED: Final = (RunStatus.PENDING, RunStatus.RUNNING)
+
+
+def run_lock(run_id: str) -> str:
+    """Return the name of the lock that whoever executes a run holds, or has it waiting."""
+    return f"run:{run_id}"
+
+
+def handover_lock(run_id: str) -> str:
+    """Return the name of the lock that is held while one process hands a run to another."""
+    return f"handover:{run_id}"
+
+
+def status_of(record: RunRecord, store: Store) -> RunStatus:
+    """Return where a run stands: what its row says, unless its process has died over it."""
+    if record.status not in _UNFINISHED:
+        return record.status
+    # In the order in which a run changes hands, so that it is not missed between two looks.
+    if store.is_locked(handover_lock(record.id)) or store.is_locked(run_lock(record.id)):
+        return record.status
+    # It may have ended between the looks; then its row says so by now.
+    now = store.run(record.id)
+    return RunStatus.INTERRUPTED if now is None or now.status in _UNFINISHED else now.status
+
+
+@attrs.frozen
+class Claim:
+    """The right to execute a run, as long as its row still belongs to whom it did.
+
+    Attributes:
+        record: The row that says that it is being executed.
+        fence: Whose row it replaces.
+    """
+
+    record: RunRecord
+    fence: Fence
+
+    @property
+    def waiting(self) -> RunRecord:
+        """The row that says that it is to be executed."""
+        return attrs.evolve(self.record, status=RunStatus.PENDING, attempt=self.record.attempt - 1)
+
+
+@attrs.frozen
+class Claims:
+    """Claims runs of one session for one call.
+
+    Attributes:
+        home: The session.
+        call: The digest of the call.
+        continuation: When an earlier run is continued.
+    """
+
+    home: Home
+    call: str
+    continuation: Continuation
+
+    def new(self, run_id: str, arguments: bytes | None, parent_id: str = "") -> Claim | None:
+        """Claim a run that does not exist yet; None if somebody else is just about to begin it."""
+        if not self.home.store.try_lock(run_lock(run_id)):
+            return None
+        record = RunRecord(
+            id=run_id,
+            workflow=self.home.workflow,
+            session_id=self.home.session_id,
+            call=self.call,
+            owner=uuid.uuid4().hex,
+            parent_id=parent_id,
+            started_at=time.time(),
+            arguments=arguments,
+        )
+        return Claim(record, Fence(run_id, ""))
+
+    def left(self) -> Iterator[Claim]:
+        """Claim, one after the other, the runs that this call may continue, newest first."""
+        which = RunFilter(
+            workflow=self.home.workflow,
+            session_id=self.home.session_id,
+            call=self.call,
+            parent_id="",
+            statuses=CONTINUABLE,
+        )
+        for record in self.home.store.runs(which, _MOST_CANDIDATES):
+            last = self.home.store.last_event(record.id)
+            at = last.at if last else record.started_at
+            if self.continuation.accepts(record, at, time.time()) and (claim := self.again(record)):
+                yield claim
+
+    def again(self, record: RunRecord) -> Claim | None:
+        """Claim a run that nobody executes any more; None if somebody does after all."""
+        store = self.home.store
+        if store.is_locked(handover_lock(record.id)) or not store.try_lock(run_lock(record.id)):
+            return None
+        now = store.run(record.id)
+        if now is None or (now.status, now.owner) != (record.status, record.owner):
+            # It went on, or ended, between the look and the lock.
+            self.release(record.id)
+            return None
+        return following(record)
+
+    def release(self, run_id: str) -> None:
+        """Give a claim up."""
+        self.home.store.unlock(run_lock(run_id))
+
+
+def following(record: RunRecord) -> Claim:
+    """Return the claim to the next attempt of a run whose lock is held."""
+    return Claim(
+        attrs.evolve(
+            record,
+            status=RunStatus.RUNNING,
+            attempt=record.attempt + 1,
+            owner=uuid.uuid4().hex,
+            finished_at=None,
+            error="",
+        ),
+        Fence(record.id, record.owner),
+    )

@@ -1,0 +1,124 @@
+"""A run that waits to be executed, as executors get it; and which runs of this process somebody can wait for."""
+
+from __future__ import annotations
+
+import contextvars
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+
+import attrs
+
+from agentflow._claims import handover_lock, run_lock
+from agentflow._frames import FRAME
+from agentflow._logging import enabled, logger
+from agentflow._recording import RECORDING
+from agentflow.exceptions import RunInterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from agentflow._execution import Execution
+    from agentflow.stores._base import RunRecord, Store
+
+__all__ = ["Executor", "Job", "present"]
+
+_present: Final[dict[tuple[str, str], Future[None]]] = {}
+
+
+def present(store: Store, run_id: str) -> Future[None] | None:
+    """Return what is done when a background run of this process has ended, None if it is not one."""
+    return _present.get((store.identity, run_id))
+
+
+@attrs.frozen(eq=False)
+class Job:
+    """A run that waits to be executed, and whose lock this process holds.
+
+    Attributes:
+        run_id: The run.
+        workflow: The workflow's name.
+        store: Where the run is kept.
+        function: The workflow's bare function.
+    """
+
+    run_id: str
+    workflow: str
+    store: Store
+    function: Callable[..., object]
+    _execution: Execution
+    _perform: Callable[[Execution], None]
+    _context: contextvars.Context = attrs.field(factory=contextvars.copy_context)
+
+    @classmethod
+    def of(cls, record: RunRecord, execution: Execution, perform: Callable[[Execution], None]) -> Job:
+        """Make the job of a run that waits."""
+        return cls(record.id, record.workflow, execution.home.store, execution.spec.shape.fn, execution, perform)
+
+    def run(self) -> None:
+        """Execute the run here, in this thread, to its end.
+
+        What it raises is recorded with the run and told to whoever asks for the result, and never raised here.
+        """
+        place = self.store.identity, self.run_id
+        done = _present.setdefault(place, Future())
+        try:
+            self._context.copy().run(self._perform_apart)
+        except BaseException as error:  # noqa: BLE001 - this is a thread of ours: nobody else could take it
+            if enabled():
+                logger(run_id=self.run_id, workflow=self.workflow).debug("run.raised", error=type(error).__qualname__)
+        finally:
+            _present.pop(place, None)
+            done.set_result(None)
+
+    def _perform_apart(self) -> None:
+        FRAME.set(None)  # it may have been started inside another run, whose part it is not
+        RECORDING.set(None)
+        self._perform(self._execution)
+
+    def expect(self) -> None:
+        """Say that this process will execute it, so that whoever waits for it here is told at once."""
+        _present.setdefault((self.store.identity, self.run_id), Future())
+
+    def stop(self) -> None:
+        """Ask the execution to leave the run `interrupted`: tasks at once, other code at its next boundary."""
+        self._execution.token.revoke(
+            RunInterrupted(
+                f"run {self.run_id} is interrupted, since its process ends: call the workflow again, or Run.resume(), to go on",
+                run_id=self.run_id,
+            )
+        )
+
+    @contextmanager
+    def handed_over(self) -> Iterator[None]:
+        """Let another process take the run within a block; until its end the run does not look abandoned."""
+        handover = handover_lock(self.run_id)
+        self.store.try_lock(handover)
+        try:
+            self.store.unlock(run_lock(self.run_id))
+            yield
+        finally:
+            self.store.unlock(handover)
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Where background runs are executed.
+
+    `submit` gets a run that is recorded as `pending` and sees to it that it is executed: by `job.run()` in some thread of this
+    process; or elsewhere, by letting go of it (`job.handed_over()`) and calling `agentflow.executors.execute(run_id, store=...)`
+    in a process that has imported the workflow. It returns as soon as that is certain to happen.
+    """
+
+    @property
+    def name(self) -> str:
+        """What runs remember it by, so that `Run.resume()` finds it again."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Have a run executed.
+
+        Raises:
+            UsageError: If such a run cannot be executed there; the run is then recorded as failed with this error.
+        """
+        ...

@@ -1,0 +1,124 @@
+"""The executor `"thread"`: background runs in threads of this process, so many at once."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from agentflow._settings import max_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from agentflow._jobs import Job
+
+__all__ = ["THREADS", "ThreadExecutor"]
+
+_PATIENCE_AT_EXIT: Final = 1.0  # seconds for runs to record that they were interrupted
+
+
+class ThreadExecutor:
+    """Executes runs in threads of this process, `max_runs` at once; the others wait as `pending`.
+
+    A thread ends when nothing waits. When the interpreter ends, its runs are asked to stop and are left `interrupted`.
+    """
+
+    name = "thread"
+
+    def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget all runs: a forked child has none of its parent's threads."""
+        self._mutex = threading.Lock()
+        self._waiting: deque[Job] = deque()
+        self._running: dict[threading.Thread, Job | None] = {}
+        self._blocked = 0
+        self._closed = False
+
+    def submit(self, job: Job) -> None:
+        """Have a run executed in a thread."""
+        _stop_at_exit()
+        job.expect()
+        with self._mutex:
+            self._waiting.append(job)
+        self._grow()
+
+    def _grow(self) -> None:
+        with self._mutex:
+            if self._closed or not self._waiting or len(self._running) - self._blocked >= max_runs():
+                return
+            # A daemon: the end of the interpreter does not wait for a run that does not heed it. Its lock goes with the process.
+            thread = threading.Thread(target=self._work, name="agentflow-run", daemon=True)
+            self._running[thread] = None
+        try:
+            thread.start()
+        except BaseException:
+            with self._mutex:
+                del self._running[thread]
+            raise
+
+    def _work(self) -> None:
+        thread = threading.current_thread()
+        while job := self._next(thread):
+            job.run()
+
+    def _next(self, thread: threading.Thread) -> Job | None:
+        with self._mutex:
+            too_many = len(self._running) - self._blocked > max_runs()
+            if self._closed or not self._waiting or too_many:
+                del self._running[thread]
+                return None
+            job = self._running[thread] = self._waiting.popleft()
+            return job
+
+    @contextlib.contextmanager
+    def waiting_for_another(self) -> Iterator[None]:
+        """Let another run have this thread's place while it only waits, so that runs waiting for runs cannot use up all places."""
+        if threading.current_thread() not in self._running:
+            yield
+            return
+        with self._mutex:
+            self._blocked += 1
+        self._grow()
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._blocked -= 1
+
+    def stop(self) -> None:
+        """Begin nothing more, ask what is under way to stop, and wait a moment for it."""
+        with self._mutex:
+            self._closed = True
+            self._waiting.clear()
+            running = list(self._running.items())
+        deadline = time.monotonic() + _PATIENCE_AT_EXIT
+        for _, job in running:
+            if job is not None:
+                job.stop()
+        for thread, _ in running:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+THREADS: Final = ThreadExecutor()
+
+
+@cache
+def _stop_at_exit() -> None:
+    # Before the interpreter joins other threads, which may be waiting for ours; concurrent.futures does it like this, and
+    # what is registered last is called first.
+    import concurrent.futures.thread  # noqa: F401, PLC0415 - so that its own is registered before
+
+    register: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
+    register(THREADS.stop)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=THREADS.begin_anew)
