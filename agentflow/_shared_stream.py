@@ -21,7 +21,7 @@ from agentflow._drive import Ask, Perform, Until
 from agentflow._flights import FLIGHTS, Failed, Flight, GivenUp, own_copy
 from agentflow._generators import AsyncSource, Item, Source
 from agentflow._interventions import kept
-from agentflow.exceptions import RunInterrupted, UnserializableValue
+from agentflow.exceptions import RunInterrupted, StateConflict, StoreError, UnserializableValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -250,7 +250,11 @@ class SharedStream(Flight, Generic[SourceT]):
     def _finishing(self, value: Any) -> Generator[Ask, None, None]:
         items = [self.item(at) for at in range(self.length)] if self.call.spec.cache_if else self._items
         result = stream_result(items, value)
-        body = yield from self._execution.keep(result, lambda: self._encoded(value))
+        try:
+            body = yield from self._execution.keep(result, lambda: self._encoded(value))
+        except (UnserializableValue, StoreError, StateConflict) as error:
+            error.result = stream_result([self.item(at) for at in range(self.length)], value)
+            raise
         self._over(Exhausted(self._shared(value, is_kept=body is not None)))
         if body is not None:
             kept(self.name)

@@ -468,6 +468,17 @@ def test_a_store_that_refuses_the_stream_hands_it_over(player):
     assert small._locks == set()
 
 
+def test_the_result_of_a_stream_that_was_refused_is_what_was_seen(player):
+    """The items that the error carries are those that the consumer saw, of whatever type."""
+    small = MemoryStore(max_value_bytes=300)
+    step = player.step(lambda n: ([f"{k}" * 100] for k in range(n))).with_options(store=small)
+
+    with pytest.raises(PayloadTooLarge) as caught:
+        player.list(step(4))
+
+    assert caught.value.result == [[f"{k}" * 100] for k in range(4)]
+
+
 def test_a_stream_that_is_remembered_nowhere_is_executed_each_time(player):
     """Scope "run" outside a run: nothing is shared and nothing kept, not even what cannot be stored."""
     lock = threading.Lock()
