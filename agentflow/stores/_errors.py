@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sqlite3
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+import tempfile
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Final
 
 from agentflow.exceptions import (
     PayloadTooLarge,
@@ -27,10 +27,18 @@ __all__ = ["busy", "damaged", "is_busy", "store_error", "store_errors"]
 
 _FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT)
 _READ_ONLY_ERRNOS: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
+# What is wrong is not the disk: the process has too little of something.
+_HINTS: Final = {
+    errno.EMFILE: "close files, or raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close files: the whole system has too many open",
+    errno.ENOMEM: "free some memory, or raise its limit",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+}
 _LOCATION_ERRNOS: Final = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 _READ_ONLY: Final = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
 _CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_AS_MUCH_AS_A_COMMIT: Final = 64 * 1024
 # What Python's sqlite3 and SQLite say of damage without a code of its own.
 _CORRUPT_TEXTS: Final = ("Could not decode", "no such table", "no such column", "has no column")
 
@@ -71,10 +79,8 @@ def _from_sqlite(error: sqlite3.Error, directory: Path) -> StoreError:
     code, where = _primary(error), str(directory)
     if code in _BUSY:
         return busy(directory)
-    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _no_room(directory)):
-        return _full(where, errno.ENOSPC)
-    if code in _READ_ONLY or (code == sqlite3.SQLITE_CANTOPEN and not os.access(directory, os.W_OK)):
-        return _read_only(where, None)
+    if cause := _of_the_system(error, directory):
+        return _from_os(cause, where)
     if code in _CORRUPT or any(text in str(error) for text in _CORRUPT_TEXTS):
         return damaged(where, error)
     if code == sqlite3.SQLITE_TOOBIG:
@@ -84,6 +90,20 @@ def _from_sqlite(error: sqlite3.Error, directory: Path) -> StoreError:
             hint="remember a path",
         )
     return _failed(where, str(error), None)
+
+
+def _of_the_system(error: sqlite3.Error, directory: Path) -> OSError | None:
+    """Return the error of the operating system that is behind one of SQLite's, as far as can be told."""
+    code = _primary(error)
+    if code == sqlite3.SQLITE_FULL:
+        return OSError(errno.ENOSPC, str(error))
+    if code in _READ_ONLY:
+        return OSError(errno.EROFS if _is_mounted_read_only(directory) else errno.EACCES, str(error))
+    if code == sqlite3.SQLITE_IOERR:
+        return _asked(directory) or OSError(errno.EIO, str(error))
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return _asked(directory)
+    return None
 
 
 def _from_os(error: OSError, where: str) -> StoreError:
@@ -112,11 +132,9 @@ def busy(directory: Path) -> StoreBusy:
 
 
 def _failed(where: str, what: str, number: int | None) -> StoreError:
+    hint = _HINTS.get(number or 0, "check the disk and its permissions")
     return StoreError(
-        f"the store at {where} failed: {what}: check the disk and its permissions, then call again",
-        path=where,
-        hint="check the disk and its permissions",
-        errno=number,
+        f"the store at {where} failed: {what}: {hint}, then call again", path=where, hint=hint, errno=number
     )
 
 
@@ -143,8 +161,37 @@ def _is_closed_to_us(where: str) -> bool:
     return os.path.isdir(where) and not os.access(where, os.R_OK | os.X_OK)  # noqa: PTH112
 
 
-def _no_room(directory: Path) -> bool:
+def _is_mounted_read_only(directory: Path) -> bool:
     try:
-        return shutil.disk_usage(directory).free < 64 * 1024
+        return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
     except OSError:
         return False
+
+
+def _asked(directory: Path) -> OSError | None:
+    """Ask the system what is wrong, since SQLite does not say: write a file without a name where the store is.
+
+    A full disk, a quota, a lack of descriptors or of rights is met again; what has passed meanwhile, or a page of the disk
+    that cannot be read, is not. Never by opening a file of the store: closing it would drop SQLite's locks on it.
+    """
+    try:
+        with _nameless(directory) as file, _nameless(directory), _nameless(directory):  # as many as a connection has
+            file.seek(_largest_size(directory))  # a hole takes no room, but may be beyond a limit
+            file.write(bytes(_AS_MUCH_AS_A_COMMIT))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
+
+
+def _nameless(directory: Path) -> IO[bytes]:
+    return tempfile.TemporaryFile(dir=directory)
+
+
+def _largest_size(directory: Path) -> int:
+    sizes = [0]
+    for each in directory.iterdir():
+        with suppress(FileNotFoundError):
+            sizes.append(each.stat().st_size)
+    return max(sizes)
