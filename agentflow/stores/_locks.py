@@ -48,7 +48,7 @@ class LockFile:
         self._mutex = threading.RLock()
         self._held: set[int] = set()
         self._descriptor: int | None = None
-        self._read_only = False
+        self._refusal: int | None = None  # why the file is open for reading only
 
     @classmethod
     def of(cls, directory: Path) -> LockFile:
@@ -62,8 +62,8 @@ class LockFile:
             descriptor = self._ready()
             if offset in self._held:
                 return False
-            if self._read_only:
-                raise PermissionError(errno.EACCES, "the file of locks cannot be written", self._path)
+            if self._refusal is not None:
+                raise OSError(self._refusal, "the file of locks cannot be written", self._path)
             taken = False
             try:
                 self._held.add(offset)
@@ -128,15 +128,19 @@ class LockFile:
             self._place.make()
         else:
             self._place.check_owner()
-        self._read_only = False
+        self._refusal = None
         try:
             return os.open(self._path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0), 0o600)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
+            refused = error
         # Whoever may only read the store may still see who is alive.
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        self._read_only = True
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise refused from None
+        self._refusal = refused.errno
         return descriptor
 
     def _drop(self) -> None:
