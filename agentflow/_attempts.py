@@ -14,7 +14,8 @@ from agentflow._flights import queueing
 from agentflow._frames import Frame, Token
 from agentflow._retry import Retries
 from agentflow._run import annotate, told
-from agentflow._state import StepState, conflict_error
+from agentflow._state import conflict_error
+from agentflow._step_state import StepState
 from agentflow.events import StepCompleted, StepFailed, StepRetried, StepStarted
 from agentflow.exceptions import (
     ModelHTTPError,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from agentflow._body_state import BodyState
 from agentflow._canonical import digest, scalar
 from agentflow._drive import Ask, Pause
 from agentflow._flights import waiting_for
@@ -23,7 +24,6 @@ from agentflow._keys import arguments_digest, encode, entry_key
 from agentflow._logging import enabled, logger
 from agentflow._memo import Policy, Remembered
 from agentflow._serialization import StaleValue
-from agentflow._state import BodyState
 from agentflow.events import StepHit
 from agentflow.exceptions import BudgetExceeded, RunError, StepTimeout, StoreCorrupt, StoreError
 from agentflow.stores._base import Entry, Transaction

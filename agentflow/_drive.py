@@ -32,6 +32,7 @@ __all__ = [
     "adrive",
     "begin_in_thread",
     "commit_here",
+    "commit_or_withdraw",
     "drive",
     "in_thread",
     "on_a_loop",
@@ -269,6 +270,21 @@ def commit_here(store: Store, transaction: Transaction) -> Future[None] | None:
         future.result()
         return None
     return future
+
+
+def commit_or_withdraw(store: Store, transaction: Transaction) -> bool:
+    """Make a transaction durable from a statement that cannot be awaited, and return whether it is.
+
+    Like `commit_here`, but what would hold up a loop is called back, and is then not done at all.
+    """
+    if not on_a_loop():
+        store.commit(transaction)
+        return True
+    future = store.commit_soon(transaction)
+    if not wait(future, PATIENCE) and future.cancel():
+        return False
+    future.result()  # it has begun, so it is done in a moment
+    return True
 
 
 def on_a_loop() -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from agentflow._body_state import BodyState
 from agentflow._claims import Claims, following, run_lock
 from agentflow._drive import Ask, Commit
 from agentflow._failures import Failure
@@ -23,7 +24,6 @@ from agentflow._logging import enabled, logger
 from agentflow._memo import Remembered
 from agentflow._run import annotate, status_after, told
 from agentflow._serialization import StaleValue
-from agentflow._state import BodyState
 from agentflow._stored_call import StoredCall
 from agentflow.events import RunCancelled, RunCompleted, RunFailed, RunInterrupted, RunStarted
 from agentflow.exceptions import (
@@ -233,7 +233,7 @@ class Execution:
             flights, steps = (self.caller.flights, self.caller.steps) if self.caller else ((), ())
             # The state checks by its frame and the frame has the state, so one of them is filled in later.
             frame = Frame(self.home, _NO_STATE, self.run, flights=flights, steps=steps, tokens=tokens)
-            frame.state = BodyState(self.home, self._transact, frame.use_state)
+            frame.state = BodyState(self.home, self._transact, frame.use_state, of_async=self.spec.shape.is_async)
             self._frame = frame
         return self._frame
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from agentflow._body_state import BodyState
 from agentflow._calls import plain_transaction
 from agentflow._retry import seconds
 from agentflow._runs import Run
-from agentflow._state import BodyState
 from agentflow.stores._base import EntryFilter, RunFilter, Transaction
 
 if TYPE_CHECKING:

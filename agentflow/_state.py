@@ -1,51 +1,48 @@
 """A session's state as code sees it: a mapping whose changes are found, merged and made durable key by key.
 
-In a body an assignment is durable at once; what is changed inside a loaded value is found at the next boundary by comparing its encoding.
-In a step every call works on an overlay over its caller's view, which commits with the step's result or not at all.
-The rules of merging are `_merge`; this module knows when to load, compare and commit.
+In a body an assignment is durable at once (`_body_state`); what is changed inside a loaded value is found at the next boundary by
+comparing its encoding. In a step every call works on an overlay over its caller's view (`_step_state`).
+The rules of merging are `_merge`; this module knows what was loaded, what has changed and what is on its way.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
-import warnings
 from collections.abc import Iterator, MutableMapping
-from concurrent.futures import Future
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from agentflow._drive import Ask, Commit, Until, commit_here, drive, on_a_loop
-from agentflow._merge import ABSENT, Merge, patched
-from agentflow._serialization import StaleValue, codec_for, seal, unseal
-from agentflow._waiting import wait
+from agentflow._merge import ABSENT, Absent, Merge, patched
+from agentflow._serialization import seal, unseal
+from agentflow._state_values import AnyValues
 from agentflow.exceptions import StateConflict, StoreCorrupt, UnserializableValue, UsageError
-from agentflow.stores._base import StateChanged, StateRow, StateWrite
+from agentflow.stores._base import StateRow, StateWrite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Mapping, Sequence
 
     from agentflow._frames import Home
-    from agentflow.stores._base import Transaction
+    from agentflow._state_values import Values
 
-__all__ = ["BodyState", "State", "StepState"]
+__all__ = ["UNREADABLE", "Cell", "Conflict", "State", "conflict_error"]
 
-_CODEC: Final = codec_for(Any)
-_SCALARS: Final = (str, int, float, bool, bytes, type(None))
-
-
-def _encoded(value: object, key: str) -> bytes | None:
-    return None if value is ABSENT else _CODEC.dumps(value, owner=f"state[{key!r}]")
+_IMMUTABLE: Final = frozenset({str, int, float, bool, bytes, NoneType, Absent})
+_NOTHING: Final = object()
+UNREADABLE: Final = object()
+"""Stands for a value that cannot be read back, where it is about to go."""
 
 
-def _same(one: object, other: object) -> bool:
-    return _CODEC.dumps(one, owner="state") == _CODEC.dumps(other, owner="state")
+def _number(value: object) -> int | float | None:
+    """Return a value to which something can be added; what is absent counts as 0."""
+    if value is ABSENT:
+        return 0
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 @attrs.define
-class _Cell:
+class Cell:
     """One loaded key: the value that code holds, its encoding when last known equal to what was committed, and the stored row."""
 
     value: object
@@ -55,16 +52,21 @@ class _Cell:
     """Whether code has seen the value: only then can a change made elsewhere meanwhile be lost on it."""
     blind: bool = False
     """Whether it was assigned without having been read: then it is written whatever stands there."""
+    added: int | float = 0
+    """What was added since `before`, if adding is all that was done: it can be added to any other number as well."""
+    kept: object = _NOTHING
+    """The value that `before` encodes, if nobody can have changed it since: then it need not be encoded again."""
     sent: list[_Sent] = attrs.field(factory=list)
     """What is on its way to the store."""
 
 
 @attrs.frozen(eq=False)
 class _Sent:
-    """A write that is on its way, and the encoding of the value that it was made of."""
+    """A write that is on its way, the encoding of the value that it was made of, and what of it was added."""
 
     write: StateWrite
     after: bytes | None
+    added: int | float
 
 
 class State(MutableMapping[str, Any]):
@@ -74,9 +76,11 @@ class State(MutableMapping[str, Any]):
     Cost does not grow with the number of keys: only what is touched is read and written.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, values: Values | None = None) -> None:
         self._home = home
-        self._cells: dict[str, _Cell] = {}
+        self._values = values or AnyValues()
+        self._cells: dict[str, Cell] = {}
+        self._watched: dict[str, Cell] = {}  # all cells but those that cannot have changed since they were looked at
         self._mutex = threading.RLock()
 
     # The mapping
@@ -98,14 +102,15 @@ class State(MutableMapping[str, Any]):
         return cell.value is not ABSENT
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if type(key) is not str:
-            raise UsageError(f"state[{key!r}]: a state key is a str, not {type(key).__name__}")
         self._boundary()
-        _encoded(value, key)  # what cannot be stored is refused here, where it is assigned
-        self._assign(key, value)
+        self._assign(key, self._values.checked(key, value))
 
     def __delitem__(self, key: str) -> None:
-        self[key]
+        self._boundary()
+        cell = self._cell_to_set(key)
+        if cell.value is ABSENT:
+            raise KeyError(key)
+        cell.read = cell.read or cell.value is not UNREADABLE
         self._assign(key, ABSENT)
 
     def __iter__(self) -> Iterator[str]:
@@ -124,41 +129,112 @@ class State(MutableMapping[str, Any]):
         cell = self._cells.get(key)
         return cell is None or cell.value is not ABSENT
 
+    def increment(self, key: str, by: float = 1) -> int | float:
+        """Add to a number, and return the sum; a key without a value counts as 0.
+
+        It never conflicts and loses nothing, however many processes add at once: what is added is added to whatever stands there then.
+        In a body it is durable when this returns (on an event loop, while another process has locked the store, at the next boundary),
+        and no two increments by 1 return the same number. In a step it becomes durable with the step's result, like every other change;
+        the sum is then the one that this step sees.
+
+        ```python
+        from agentflow import Context, workflow
+
+        @workflow
+        def count(ctx: Context) -> int | float:
+            return ctx.state.increment("calls")
+
+        assert [count(), count()] == [1, 2]
+        ```
+
+        Args:
+            key: The key.
+            by: What to add; may be negative.
+
+        Raises:
+            UsageError: If it, or what stands there, is no `int` or `float`.
+        """
+        if isinstance(by, bool) or not isinstance(by, int | float):
+            raise UsageError(f"state.increment({key!r}, {by!r}) adds an int or a float, not a {type(by).__name__}")
+        self._boundary()
+        return self._increment(key, by)
+
+    def _add(self, key: str, by: float) -> int | float:
+        cell = self._cell(key)
+        number = _number(cell.value)
+        if number is None:
+            raise UsageError(
+                f"state.increment({key!r}): there is a {type(cell.value).__name__} in session {self._home.session_id!r}, "
+                "and only an int or a float can be added to: use another key, or set this one to a number"
+            )
+        assigned = cell.blind or (not cell.added and self._differs(key, cell))
+        total = self._values.checked(key, number + by)
+        assert isinstance(total, int | float)
+        cell.value, cell.read = total, True
+        cell.added += 0 if assigned else by
+        self._watch(key, cell)
+        return total
+
     # Loading
 
-    def _cell(self, key: str) -> _Cell:
+    def _cell(self, key: str) -> Cell:
         with self._mutex:
             cell = self._cells.get(key)
             if cell is None:
                 before, row = self._origin(key)
-                cell = self._cells[key] = _Cell(ABSENT if before is None else self._decoded(before, key), before, row)
+                cell = self._cells[key] = Cell(self._decoded(before, key), before, row)
+                self._watch(key, cell)
             return cell
+
+    def _cell_to_set(self, key: str) -> Cell:
+        """Return the cell of a key whose value is about to go, and so need not be readable."""
+        try:
+            return self._cell(key)
+        except StoreCorrupt:
+            before, row = self._origin(key)
+            cell = self._cells[key] = Cell(UNREADABLE, before, row)
+            self._watch(key, cell)
+            return cell
+
+    def _watch(self, key: str, cell: Cell) -> None:
+        cell.kept = _NOTHING
+        self._watched[key] = cell
+
+    def _drop(self, key: str) -> None:
+        """Have the next use of a key load it."""
+        self._cells.pop(key, None)
+        self._watched.pop(key, None)
 
     def _stored_row(self, key: str) -> tuple[bytes | None, StateRow]:
         row = self._home.store.state_row(self._home.workflow, self._home.session_id, key)
-        return (None if row.value is None else unseal(row.value)), row
+        return self._body_of(row, key), row
 
-    def _decoded(self, body: bytes, key: str) -> object:
-        try:
-            return _CODEC.loads(body)
-        except StaleValue as stale:
-            raise StoreCorrupt(
-                f"state[{key!r}] of session {self._home.session_id!r} cannot be read back: {stale}: import or register "
-                "its class (agentflow.register_type) before the workflow runs, or delete the key",
-                path=self._home.store.location,
-            ) from stale
+    def _body_of(self, row: StateRow, key: str) -> bytes | None:
+        return self._values.default(key) if row.value is None else unseal(row.value)
+
+    def _decoded(self, body: bytes | None, key: str) -> object:
+        return self._values.decoded(key, body, self._home)
 
     def _value_of(self, row: StateRow, key: str) -> object:
-        return ABSENT if row.value is None else self._decoded(unseal(row.value), key)
+        return self._decoded(self._body_of(row, key), key)
 
     # Changes
 
-    def _changed(self) -> dict[str, _Cell]:
-        return {key: cell for key, cell in self._cells.items() if self._differs(key, cell)}
+    def _changed(self) -> Iterator[tuple[str, Cell]]:
+        for key, cell in list(self._watched.items()):
+            if self._differs(key, cell):
+                yield key, cell
+            elif cell.value is cell.kept:
+                del self._watched[key]
 
-    @staticmethod
-    def _differs(key: str, cell: _Cell) -> bool:
-        return _encoded(cell.value, key) != cell.before
+    def _differs(self, key: str, cell: Cell) -> bool:
+        if cell.value is cell.kept:
+            return False
+        if self._values.encoded(key, cell.value) != cell.before:
+            return True
+        if type(cell.value) in _IMMUTABLE:
+            cell.kept = cell.value
+        return False
 
     def writes(self) -> list[StateWrite]:
         """Return the changes made here, each on the revision it was made on.
@@ -167,23 +243,26 @@ class State(MutableMapping[str, Any]):
             UnserializableValue: If a value cannot be stored any more; `savable` leaves those out.
         """
         with self._mutex:
-            return [self._write(key, cell, cell.row) for key, cell in self._changed().items()]
+            return [self._write(key, cell, cell.row) for key, cell in self._changed()]
 
     def savable(self) -> tuple[list[StateWrite], UnserializableValue | None]:
         """Return the changes made here that can be stored, and the first error of those that cannot."""
         writes: list[StateWrite] = []
         refused: UnserializableValue | None = None
         with self._mutex:
-            for key, cell in self._cells.items():
+            for key, cell in list(self._watched.items()):
                 try:
                     if self._differs(key, cell):
                         writes.append(self._write(key, cell, cell.row))
+                    elif cell.value is cell.kept:
+                        del self._watched[key]
                 except UnserializableValue as error:
                     refused = refused or error
         return writes, refused
 
-    def _write(self, key: str, cell: _Cell, now: StateRow) -> StateWrite:
-        body = _encoded(self._merged(key, cell, now), key)
+    def _write(self, key: str, cell: Cell, now: StateRow) -> StateWrite:
+        total = self._moved(key, cell, now) if cell.added else None
+        body = self._values.encoded(key, self._merged(key, cell, now) if total is None else total)
         write = StateWrite(
             workflow=self._home.workflow,
             session_id=self._home.session_id,
@@ -191,21 +270,39 @@ class State(MutableMapping[str, Any]):
             value=None if body is None else seal(body),
             expected=now.revision,
         )
-        cell.sent.append(_Sent(write, _encoded(cell.value, key)))
+        cell.sent.append(_Sent(write, self._values.encoded(key, cell.value), cell.added))
         return write
 
-    def _merged(self, key: str, cell: _Cell, now: StateRow) -> object:
-        if cell.blind:
+    def _moved(self, key: str, cell: Cell, now: StateRow) -> int | float | None:
+        """Put what was added onto a newer number, and return the sum; None if it is no number any more."""
+        base, known, theirs = (
+            _number(self._decoded(body, key))
+            for body in (self._body_of(cell.row, key), cell.before, self._body_of(now, key))
+        )
+        mine = _number(cell.value)
+        if base is None or known is None or theirs is None or mine is None:
+            cell.added = 0
+            return None
+        if theirs != base:
+            cell.value = mine + (theirs - base)
+            cell.before = self._values.encoded(key, known + (theirs - base))
+            self._watch(key, cell)
+        cell.row = now
+        return theirs + cell.added
+
+    def _merged(self, key: str, cell: Cell, now: StateRow) -> object:
+        if cell.blind or (now is cell.row and cell.before == self._body_of(cell.row, key)):
             return cell.value
-        base_body = None if cell.row.value is None else unseal(cell.row.value)
-        if now is cell.row and cell.before == base_body:
-            return cell.value
-        before = ABSENT if cell.before is None else self._decoded(cell.before, key)
-        merge = Merge(_same)
+        merge = self._merge(key)
+        before = self._decoded(cell.before, key)
         merged = merge.merge(before, cell.value, self._value_of(cell.row, key), self._value_of(now, key))
         if merge.conflicts:
-            raise _Conflict(tuple(".".join((key, *path)) for path in merge.conflicts))
+            raise Conflict(tuple(".".join((key, *path)) for path in merge.conflicts))
         return merged
+
+    def _merge(self, key: str) -> Merge:
+        # Parts of a value are compared as any values are: it is one of theirs that has a type of its own, not they.
+        return Merge(lambda one, other: self._values.same(key, one, other))
 
     def rebase(
         self, rows: Mapping[str, StateRow], refused: Sequence[StateWrite]
@@ -220,12 +317,12 @@ class State(MutableMapping[str, Any]):
         conflicts: list[str] = []
         with self._mutex:
             self._recognise(rows, refused)
-            for key, cell in self._changed().items():
+            for key, cell in self._changed():
                 try:
                     writes.append(self._write(key, cell, rows.get(key, cell.row)))
-                except _Conflict as conflict:
+                except Conflict as conflict:
                     conflicts += conflict.paths
-                    del self._cells[key]  # the next read sees what is stored now
+                    self._drop(key)  # the next read sees what is stored now
         return writes, tuple(conflicts)
 
     def _recognise(self, rows: Mapping[str, StateRow], refused: Sequence[StateWrite]) -> None:
@@ -256,37 +353,67 @@ class State(MutableMapping[str, Any]):
         before, cell.before = cell.before, sent.after
         cell.row = StateRow(sent.write.value, _expected(sent.write) + 1)
         cell.blind = False
-        self._passed_on(key, before, cell)
+        cell.added -= sent.added
+        self._watch(key, cell)
+        self._passed_on(key, before, cell, sent.added)
 
-    def _absorb(self, key: str, before: bytes | None, nested: _Cell) -> None:
+    def _absorb(self, key: str, before: bytes | None, nested: Cell, added: float) -> None:
         """Take over a change that a nested step has committed, beside what was changed here."""
-        was = ABSENT if before is None else self._decoded(before, key)
-        became = ABSENT if nested.before is None else self._decoded(nested.before, key)
         with self._mutex:
             own = self._cells[key]
-            known = ABSENT if own.before is None else self._decoded(own.before, key)
-            own.before = _encoded(Merge(_same).merge(was, became, was, known), key)
-            own.value = patched(own.value, Merge(_same).merge(was, became, was, own.value))
+            if not (added and self._absorb_sum(key, own, nested)):
+                self._absorb_change(key, own, before, nested.before)
             if nested.row.revision > own.row.revision:
                 own.row = nested.row
-        self._passed_on(key, before, nested)
+            self._watch(key, own)
+        self._passed_on(key, before, nested, added)
+
+    def _absorb_sum(self, key: str, own: Cell, nested: Cell) -> bool:
+        """Take over what a nested step has added, together with what others had added before it; False if it is no number here."""
+        numbers = [_number(self._value_of(row, key)) for row in (own.row, nested.row)]
+        numbers += [_number(self._decoded(own.before, key)), _number(own.value)]
+        if nested.row.revision <= own.row.revision:  # a step beside it, which committed later, has brought it along
+            return True
+        was, now, known, mine = numbers
+        if was is None or now is None or known is None or mine is None:
+            return False
+        own.before = self._values.encoded(key, known + (now - was))
+        own.value = mine + (now - was)
+        return True
+
+    def _absorb_change(self, key: str, own: Cell, before: bytes | None, after: bytes | None) -> None:
+        was, became, known = (self._decoded(body, key) for body in (before, after, own.before))
+        own.before = self._values.encoded(key, self._merge(key).merge(was, became, was, known))
+        own.value = patched(own.value, self._merge(key).merge(was, became, was, own.value))
+        own.added = 0
 
     # What bodies and steps do differently
 
     def _boundary(self) -> None:
-        raise NotImplementedError  # pragma: no cover - the two classes below say
+        raise NotImplementedError  # pragma: no cover - the subclasses say
 
     def _origin(self, key: str) -> tuple[bytes | None, StateRow]:
-        raise NotImplementedError  # pragma: no cover - the two classes below say
+        raise NotImplementedError  # pragma: no cover - the subclasses say
 
     def _stored_keys(self) -> Sequence[str]:
-        raise NotImplementedError  # pragma: no cover - the two classes below say
+        raise NotImplementedError  # pragma: no cover - the subclasses say
 
     def _assign(self, key: str, value: object) -> None:
-        raise NotImplementedError  # pragma: no cover - the two classes below say
+        raise NotImplementedError  # pragma: no cover - the subclasses say
 
-    def _passed_on(self, key: str, before: bytes | None, cell: _Cell) -> None:
-        raise NotImplementedError  # pragma: no cover - the two classes below say
+    def _increment(self, key: str, by: float) -> int | float:
+        raise NotImplementedError  # pragma: no cover - the subclasses say
+
+    def _passed_on(self, key: str, before: bytes | None, cell: Cell, added: float) -> None:
+        raise NotImplementedError  # pragma: no cover - the subclasses say
+
+    def _overlaid(self, key: str, value: object) -> None:
+        """Assign, to be committed later."""
+        with self._mutex:
+            cell = self._cell_to_set(key)
+            cell.value, cell.added = value, 0
+            cell.blind = not cell.read
+            self._watch(key, cell)
 
 
 def _expected(write: StateWrite) -> int:
@@ -294,7 +421,9 @@ def _expected(write: StateWrite) -> int:
     return write.expected
 
 
-class _Conflict(Exception):  # noqa: N818 - leaves this module as StateConflict
+class Conflict(Exception):  # noqa: N818 - an answer for the callers of `rebase`; a user sees a StateConflict
+    """The same path was changed on both sides."""
+
     def __init__(self, paths: tuple[str, ...]) -> None:
         super().__init__(paths)
         self.paths = paths
@@ -308,226 +437,3 @@ def conflict_error(paths: Sequence[str], home: Home) -> StateConflict:
         "Read it again and repeat the change",
         keys=tuple(paths),
     )
-
-
-class BodyState(State):
-    """The state of a session as a workflow's body (or code outside any run) has it: durable at once.
-
-    Args:
-        home: The session.
-        transact: Makes the transaction of some writes, with whatever else is to be committed then.
-        boundary: Raises if the code may not go on.
-    """
-
-    def __init__(
-        self,
-        home: Home,
-        transact: Callable[[Sequence[StateWrite]], AbstractContextManager[Transaction]],
-        boundary: Callable[[], None],
-    ) -> None:
-        super().__init__(home)
-        self._transact = transact
-        self._check = boundary
-        self._unfinished: list[Future[None]] = []
-        self._turn: Future[None] | None = None
-
-    def save(self) -> None:
-        """Keep what was changed inside loaded values.
-
-        A step's call or return, a `yield` and the end of the run do the same.
-
-        Raises:
-            StateConflict: If a path changed here was changed elsewhere since; all other keys are saved.
-            UnserializableValue: If a value cannot be stored any more; all other keys are saved.
-        """
-        drive(self.saving())
-
-    @property
-    def is_touched(self) -> bool:
-        """Whether anything was loaded or set here, so that there may be something to save."""
-        return bool(self._cells or self._unfinished)
-
-    def saving(self) -> Generator[Ask, None, None]:
-        """The procedure of `save`."""
-        while turn := self._take_turn():
-            yield Until(turn)
-        try:
-            yield from self._saving()
-        finally:
-            self._end_turn()
-
-    def _take_turn(self) -> Future[None] | None:
-        # One save at a time: two of them would make the same change twice, on one revision.
-        with self._mutex:
-            if self._turn is None:
-                self._turn = Future()
-                return None
-            return self._turn
-
-    def _end_turn(self) -> None:
-        with self._mutex:
-            turn, self._turn = self._turn, None
-        if turn:
-            turn.set_result(None)
-
-    def _wait_for_turn(self) -> None:
-        # An assignment cannot be awaited: where it stands on a loop, the save may be a task's of that very loop, and
-        # what that has on its way is recognised instead.
-        while (turn := self._turn) and not on_a_loop():
-            wait(turn, None)
-
-    def _saving(self) -> Generator[Ask, None, None]:
-        while self._unfinished:
-            unfinished = self._unfinished.pop(0)
-            yield Until(unfinished)
-            try:
-                unfinished.result()
-            except StateChanged as changed:
-                raise conflict_error(tuple(changed.rows), self._home) from None
-        writes, refused = self.savable()
-        conflicts: tuple[str, ...] = ()
-        while writes:
-            try:
-                with self._transact(writes) as transaction:
-                    yield Commit(self._home.store, transaction)
-            except StateChanged as changed:
-                writes, found = self.rebase(changed.rows, writes)
-                conflicts += found
-            else:
-                self.committed(writes)
-                break
-        if refused:
-            raise refused
-        if conflicts:
-            raise conflict_error(conflicts, self._home)
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return the value of a key, and set it before if it has none; whoever is first among several runs has set it."""
-        while key not in self:
-            try:
-                self[key] = default
-            except StateConflict:
-                continue
-        return self[key]
-
-    def reload(self) -> None:
-        """See what a called workflow has changed in this session: keys unchanged here take the stored value, in place."""
-        with self._mutex:
-            for key, cell in self._cells.items():
-                if not self._differs(key, cell):
-                    cell.before, cell.row = self._stored_row(key)
-                    new = ABSENT if cell.before is None else self._decoded(cell.before, key)
-                    cell.value = patched(cell.value, new)
-
-    def _boundary(self) -> None:
-        self._check()
-
-    def _origin(self, key: str) -> tuple[bytes | None, StateRow]:
-        return self._stored_row(key)
-
-    def _stored_keys(self) -> Sequence[str]:
-        return self._home.store.state_keys(self._home.workflow, self._home.session_id)
-
-    def _assign(self, key: str, value: object) -> None:
-        self._wait_for_turn()
-        with self._mutex:
-            cell = self._cell(key)
-            before, cell.value = cell.value, value
-            cell.blind = not cell.read
-            try:
-                self._save_key(key, cell)
-            except BaseException:
-                cell.value = before
-                raise
-
-    def _save_key(self, key: str, cell: _Cell) -> None:
-        now = cell.row
-        while self._differs(key, cell):
-            write = None
-            try:
-                write = self._write(key, cell, now)
-                with self._transact([write]) as transaction:
-                    unfinished = commit_here(self._home.store, transaction)
-            except StateChanged as changed:
-                self._recognise(changed.rows, [write] if write else [])
-                now = changed.rows[key]
-            except _Conflict as conflict:
-                del self._cells[key]
-                raise conflict_error(conflict.paths, self._home) from None
-            else:
-                self.committed([write])
-                if unfinished:
-                    self._unfinished.append(unfinished)
-
-    def _passed_on(self, key: str, before: bytes | None, cell: _Cell) -> None:
-        pass  # nobody above
-
-
-class StepState(State):
-    """The state as one attempt of one step call has it: an overlay that commits with the step's result.
-
-    Args:
-        parent: The view of whoever called the step.
-        step: The step's name, for the warning.
-        reads: The state keys that the step declares to read; None switches the warning off.
-        boundary: Raises if the code may not go on.
-    """
-
-    def __init__(self, parent: State, step: str, reads: frozenset[str] | None, boundary: Callable[[], None]) -> None:
-        super().__init__(parent._home)  # noqa: SLF001 - of the same family
-        self._parent = parent
-        self._step = step
-        self._reads = reads
-        self._check = boundary
-
-    def __getitem__(self, key: str) -> Any:
-        self._warn_of_read(key)
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        if isinstance(key, str):
-            self._warn_of_read(key)
-        return super().__contains__(key)
-
-    def _warn_of_read(self, key: str) -> None:
-        if self._reads is None or key in self._reads or key in self._cells:
-            return
-        if self._step not in _warned:
-            _warned.add(self._step)
-            warnings.warn(
-                f"step {self._step!r} reads state[{key!r}], which is not part of its key: a remembered result will not notice "
-                f"when it changes. Declare it with reads=({key!r},), or pass it as an argument",
-                stacklevel=_users_level(),
-            )
-
-    def _boundary(self) -> None:
-        self._check()
-
-    def _origin(self, key: str) -> tuple[bytes | None, StateRow]:
-        parent = self._parent
-        with parent._mutex:  # noqa: SLF001 - of the same family
-            cell = parent._cell(key)  # noqa: SLF001
-            return _encoded(cell.value, key), cell.row
-
-    def _stored_keys(self) -> Sequence[str]:
-        return list(self._parent)
-
-    def _assign(self, key: str, value: object) -> None:
-        with self._mutex:
-            cell = self._cell(key)
-            cell.value = value
-            cell.blind = not cell.read
-
-    def _passed_on(self, key: str, before: bytes | None, cell: _Cell) -> None:
-        self._parent._absorb(key, before, cell)  # noqa: SLF001 - of the same family
-
-
-_warned: Final[set[str]] = set()
-
-
-def _users_level() -> int:
-    """Return the `stacklevel` of the first caller outside this module and the mapping methods of the standard library."""
-    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - what warnings itself counts by
-    while frame.f_back and frame.f_globals.get("__name__") in (__name__, "collections.abc", "_collections_abc"):
-        level, frame = level + 1, frame.f_back
-    return level

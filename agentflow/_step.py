@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
 import attrs
 
+from agentflow._body_state import BodyState
 from agentflow._calls import StepCall, StepSpec, plain_transaction
 from agentflow._context import Context
 from agentflow._decorated import Decorated
@@ -22,7 +23,6 @@ from agentflow._retry import RetryPolicy, retry_policy, seconds
 from agentflow._serialization import codec_for
 from agentflow._settings import default_store, store_at
 from agentflow._shared_stream import decode_stream, stream_result
-from agentflow._state import BodyState
 from agentflow._streams import aplay, context_of, play
 from agentflow._value_calls import value_call
 from agentflow._waiting import Limiter

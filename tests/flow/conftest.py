@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentflow import _state
+from agentflow import _step_state
 from agentflow._settings import using_store
 from agentflow.stores import DiskStore, MemoryStore, Store
 
@@ -31,4 +31,4 @@ def disk(tmp_path: Path) -> Iterator[DiskStore]:
 @pytest.fixture(autouse=True)
 def _warn_again() -> None:
     """What a process is told once is told once in every test."""
-    _state._warned.clear()
+    _step_state._warned.clear()

@@ -136,6 +136,16 @@ async def flows_in_tasks() -> None:
         assert_type(item, str)
 
 
+# --- state
+
+
+@workflow
+def tally(ctx: Context) -> None:
+    assert_type(ctx.state.increment("n", 2), int | float)
+    with tally.session("s").state.transaction() as state:
+        assert_type(state, State)
+
+
 # --- runs and stores
 
 assert_type(get_run("id").status, RunStatus)
