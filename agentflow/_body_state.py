@@ -159,6 +159,10 @@ class BodyState(State):
         """
         return StateTransaction(self, lambda state: state)
 
+    def typed_transaction(self) -> StateTransaction[Any]:
+        """Return a transaction whose block gets an instance of the workflow's model."""
+        return StateTransaction(self, lambda state: state.view)
+
     def reload(self, keys: Collection[str] | None = None) -> None:
         """See what others have changed in this session: keys unchanged here take the stored value, in place.
 
@@ -168,8 +172,9 @@ class BodyState(State):
         with self._mutex:
             for key, cell in list(self._cells.items()):
                 if (keys is None or key in keys) and not self._differs(key, cell):
-                    cell.before, cell.row = self._stored_row(key)
-                    cell.value = patched(cell.value, self._decoded(cell.before, key))
+                    body, cell.row = self._stored_row(key)
+                    value, cell.before = self._values.loaded(key, body, self._home)
+                    cell.value = patched(cell.value, value)
                     self._watch(key, cell)
 
     def check(self) -> None:

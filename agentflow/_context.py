@@ -90,13 +90,13 @@ class Context(Generic[S]):
 
     @property
     def state(self) -> S:
-        """The session's state, a mutable mapping.
+        """The session's state: a mutable mapping, or an instance of the model that `@workflow(state=...)` names.
 
         In a body an assignment is durable at once, and a change inside a value at the next step, `yield` or end.
         In a step all changes become durable with its result, or not at all.
         """
         self._usable()
-        return cast("S", self._frame.state)
+        return cast("S", self._frame.state.view)
 
     @property
     def log(self) -> Logger:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from agentflow._claims import Claim
     from agentflow._run import Continuation
     from agentflow._signature import Shape
+    from agentflow._state_values import Values
     from agentflow.events import Event
     from agentflow.stores._base import StateWrite
 
@@ -63,6 +64,7 @@ class WorkflowSpec:
     key: Callable[..., object] | None
     continuation: Continuation
     description: str
+    values: Values | None = None
 
 
 @attrs.frozen
@@ -233,7 +235,9 @@ class Execution:
             flights, steps = (self.caller.flights, self.caller.steps) if self.caller else ((), ())
             # The state checks by its frame and the frame has the state, so one of them is filled in later.
             frame = Frame(self.home, _NO_STATE, self.run, flights=flights, steps=steps, tokens=tokens)
-            frame.state = BodyState(self.home, self._transact, frame.use_state, of_async=self.spec.shape.is_async)
+            frame.state = BodyState(
+                self.home, self._transact, frame.use_state, values=self.spec.values, of_async=self.spec.shape.is_async
+            )
             self._frame = frame
         return self._frame
 

@@ -17,6 +17,7 @@ from agentflow.stores._base import EntryFilter, RunFilter, Transaction
 
 if TYPE_CHECKING:
     from agentflow._frames import Home
+    from agentflow._state_values import Values
     from agentflow.types import Duration
 
 __all__ = ["RememberedStep", "Session"]
@@ -68,8 +69,9 @@ class Session:
     ```
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, values: Values | None = None) -> None:
         self._home = home
+        self._values = values
 
     def __repr__(self) -> str:
         return f"<Session {self.id!r} of {self.workflow}>"
@@ -86,8 +88,8 @@ class Session:
 
     @cached_property
     def state(self) -> BodyState:
-        """Its state: an assignment is durable at once, a change inside a value at `state.save()`."""
-        return BodyState(self._home, plain_transaction, _unbounded)
+        """Its state, as a mapping also if the workflow has a model of it: an assignment is durable at once, a change inside a value at `state.save()`."""
+        return BodyState(self._home, plain_transaction, _unbounded, values=self._values)
 
     def runs(self, limit: int | None = None) -> list[Run]:
         """List its runs, newest first."""

@@ -16,8 +16,9 @@ import attrs
 
 from agentflow._merge import ABSENT, Absent, Merge, patched
 from agentflow._serialization import seal, unseal
-from agentflow._state_values import AnyValues
-from agentflow.exceptions import StateConflict, StoreCorrupt, UnserializableValue, UsageError
+from agentflow._state_model import bound
+from agentflow._state_values import AnyValues, ModelValues
+from agentflow.exceptions import IncompatibleStore, StateConflict, StoreCorrupt, UnserializableValue, UsageError
 from agentflow.stores._base import StateRow, StateWrite
 
 if TYPE_CHECKING:
@@ -82,6 +83,14 @@ class State(MutableMapping[str, Any]):
         self._cells: dict[str, Cell] = {}
         self._watched: dict[str, Cell] = {}  # all cells but those that cannot have changed since they were looked at
         self._mutex = threading.RLock()
+        self._view: Any = None
+
+    @property
+    def view(self) -> Any:
+        """What `ctx.state` is: this mapping, or an instance of the workflow's model over it."""
+        if isinstance(self._values, ModelValues) and self._view is None:
+            self._view = bound(self._values.model, self)
+        return self if self._view is None else self._view
 
     # The mapping
 
@@ -97,7 +106,10 @@ class State(MutableMapping[str, Any]):
         self._boundary()
         if not isinstance(key, str):
             return False
-        cell = self._cell(key)
+        try:
+            cell = self._cell(key)
+        except KeyError:  # there can be no such key
+            return False
         cell.read = True
         return cell.value is not ABSENT
 
@@ -111,12 +123,13 @@ class State(MutableMapping[str, Any]):
         if cell.value is ABSENT:
             raise KeyError(key)
         cell.read = cell.read or cell.value is not UNREADABLE
-        self._assign(key, ABSENT)
+        default = self._values.default(key)
+        self._assign(key, ABSENT if default is None else self._decoded(default, key))
 
     def __iter__(self) -> Iterator[str]:
         self._boundary()
         with self._mutex:
-            stored = self._stored_keys()
+            stored = self._values.names(self._stored_keys())
             return iter([key for key in dict.fromkeys([*stored, *self._cells]) if self._is_present(key)])
 
     def __len__(self) -> int:
@@ -181,8 +194,9 @@ class State(MutableMapping[str, Any]):
         with self._mutex:
             cell = self._cells.get(key)
             if cell is None:
-                before, row = self._origin(key)
-                cell = self._cells[key] = Cell(self._decoded(before, key), before, row)
+                body, row = self._origin(key)
+                value, before = self._values.loaded(key, body, self._home)
+                cell = self._cells[key] = Cell(value, before, row)
                 self._watch(key, cell)
             return cell
 
@@ -190,7 +204,7 @@ class State(MutableMapping[str, Any]):
         """Return the cell of a key whose value is about to go, and so need not be readable."""
         try:
             return self._cell(key)
-        except StoreCorrupt:
+        except (StoreCorrupt, IncompatibleStore):
             before, row = self._origin(key)
             cell = self._cells[key] = Cell(UNREADABLE, before, row)
             self._watch(key, cell)
@@ -262,7 +276,10 @@ class State(MutableMapping[str, Any]):
 
     def _write(self, key: str, cell: Cell, now: StateRow) -> StateWrite:
         total = self._moved(key, cell, now) if cell.added else None
-        body = self._values.encoded(key, self._merged(key, cell, now) if total is None else total)
+        merged = self._merged(key, cell, now) if total is None else total
+        body = self._values.encoded(key, merged)
+        # Not twice: in between another thread may have changed it further, and that would not be written by anybody.
+        after = body if merged is cell.value else self._values.encoded(key, cell.value)
         write = StateWrite(
             workflow=self._home.workflow,
             session_id=self._home.session_id,
@@ -270,7 +287,7 @@ class State(MutableMapping[str, Any]):
             value=None if body is None else seal(body),
             expected=now.revision,
         )
-        cell.sent.append(_Sent(write, self._values.encoded(key, cell.value), cell.added))
+        cell.sent.append(_Sent(write, after, cell.added))
         return write
 
     def _moved(self, key: str, cell: Cell, now: StateRow) -> int | float | None:

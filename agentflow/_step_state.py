@@ -85,6 +85,11 @@ class StepState(State):
             "change the state as it is, add with state.increment(), or open the transaction in the workflow's body"
         )
 
+    typed_transaction = transaction
+
+    def save(self) -> None:
+        """Do nothing: all that a step changes is kept with its result."""
+
     def _passed_on(self, key: str, before: bytes | None, cell: Cell, added: float) -> None:
         self._parent._absorb(key, before, cell, added)  # noqa: SLF001 - of the same family
 

@@ -134,12 +134,15 @@ class Workflow(Decorated, Generic[P, T]):
 
     def session(self, session_id: str) -> Session:
         """Return the memory of one session of this workflow: its state, its runs and its remembered steps."""
-        return Session(Home(self._store(), self.name, checked_session(session_id)))
+        return Session(Home(self._store(), self.name, checked_session(session_id)), self._spec.values)
 
     def sessions(self, limit: int | None = None) -> list[Session]:
         """List the sessions that this workflow has, by their ids."""
         store = self._store()
-        return [Session(Home(store, self.name, session_id)) for session_id in store.sessions(self.name, limit)]
+        return [
+            Session(Home(store, self.name, session_id), self._spec.values)
+            for session_id in store.sessions(self.name, limit)
+        ]
 
     def with_options(
         self,

@@ -15,6 +15,7 @@ from agentflow._registry import claim_name
 from agentflow._retry import seconds
 from agentflow._run import Continuation
 from agentflow._signature import Colour, Shape
+from agentflow._state_values import ModelValues
 from agentflow._workflow import (
     AsyncStreamWorkflow,
     AsyncWorkflow,
@@ -27,6 +28,8 @@ from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
+
+    from pydantic import BaseModel
 
     from agentflow._context import Context
     from agentflow.types import Duration
@@ -83,6 +86,7 @@ class _WorkflowDecorator(Protocol):
         *,
         name: str | None = None,
         session: str | Callable[..., str] | None = None,
+        state: type[BaseModel] | None = None,
         ignore: str | Sequence[str] = (),
         key: Callable[..., object] | None = None,
         ctx: bool | None = None,
@@ -119,6 +123,8 @@ def _workflow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         fn: The function, when the decorator is used bare.
         **options: `name`: what it is known by; module and qualified name if not given.
             `session`: the session's id, or a function of those arguments that it names.
+            `state`: a pydantic model whose fields are the keys of the state; then `ctx.state` is one, typed by `Context[Model]`.
+                Each field needs a default. Derive it from `agentflow.types.StateModel` for increments and transactions.
             `ignore`: parameters that do not tell calls apart, such as clients; `Annotated[T, NoKey]` says the same.
             `key`: a function of the arguments that tells calls apart.
             `ctx`: False if the first parameter is not the context although it looks like it.
@@ -142,6 +148,7 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
     *,
     name: str | None = None,
     session: str | Callable[..., str] | None = None,
+    state: type[BaseModel] | None = None,
     ignore: str | Sequence[str] = (),
     key: Callable[..., object] | None = None,
     ctx: bool | None = None,
@@ -153,6 +160,7 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
         raise UsageError(f"session={session!r}: write an id, or a function of the workflow's arguments that gives one")
     if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
         raise UsageError(f"max_attempts={max_attempts!r} counts all attempts, the first one too: write 1 or more")
+    values = None if state is None else ModelValues(state)
     within = None if resume_within is None else seconds(resume_within, what="resume_within")
 
     def decorate(fn: Callable[..., Any]) -> Workflow[Any, Any]:
@@ -165,6 +173,7 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
             key=key,
             continuation=Continuation(within, max_attempts),
             description=_first_paragraph(fn) if description is None else description,
+            values=values,
         )
         made = _CLASSES[shape.colour](spec, WorkflowOptions())
         note_workflow(made.loaded())

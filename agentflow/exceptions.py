@@ -284,7 +284,7 @@ class StoreLocation(StoreError):
 
 
 class IncompatibleStore(StoreError):
-    """The files were written by a newer agentflow, or not by agentflow at all."""
+    """The files were written by a newer agentflow or not by agentflow at all, or a value does not fit the code of today."""
 
 
 class PayloadTooLarge(StoreError):

@@ -24,6 +24,7 @@ from agentflow._runs import RunStep
 from agentflow._state import State
 from agentflow.messages import Usage
 from agentflow.stores import DiskStore, MemoryStore, Store
+from agentflow.types import StateModel
 
 # --- steps keep their signature, less the context
 
@@ -145,6 +146,31 @@ def tally(ctx: Context) -> None:
     with tally.session("s").state.transaction() as state:
         assert_type(state, State)
 
+
+class Blog(StateModel):
+    posts: dict[str, int] = {}
+
+
+@workflow(state=Blog, session="s")
+def typed(ctx: Context[Blog], topic: str) -> int:
+    assert_type(ctx.state, Blog)
+    assert_type(ctx.state.posts, dict[str, int])
+    assert_type(ctx.state.increment("posts"), int | float)
+    ctx.state.posts = {"a": "b"}  # type: ignore[dict-item]  # pyright: ignore[reportAttributeAccessIssue]
+    ctx.state.pages  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    with ctx.state.transaction() as blog:
+        assert_type(blog, Blog)
+    return len(ctx.state.posts)
+
+
+@cached_step
+async def typed_step(ctx: Context[Blog]) -> None:
+    async with ctx.state.transaction() as blog:
+        assert_type(blog, Blog)
+
+
+assert_type(typed("t"), int)
+workflow(state=int)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 # --- runs and stores
 
