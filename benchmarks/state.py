@@ -11,14 +11,17 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agentflow import Context, workflow
 from agentflow._serialization import codec_for, seal
 from agentflow._settings import using_store
 from agentflow.stores import DiskStore
 from agentflow.stores._base import StateWrite, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 UPDATES = 300
 YIELDS = 2_000
@@ -67,7 +70,7 @@ def updates(store: DiskStore, keys: int) -> None:
     kinds: dict[str, Callable[[int], object]] = {
         "assignment": lambda number: state.__setitem__("key 5", number),
         "increment": lambda _: state.increment("n"),
-        "transaction": lambda number: in_transaction(number),
+        "transaction": in_transaction,
     }
 
     def in_transaction(number: int) -> None:

@@ -7,11 +7,11 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from agentflow._body_state import BodyState
 from agentflow._calls import plain_transaction
 from agentflow._context import Context
 from agentflow._frames import ActiveRun, Frame, Home, Refresh
 from agentflow._settings import using_store
-from agentflow._state import BodyState
 from agentflow.stores import MemoryStore
 from agentflow.stores._base import RunRecord, Transaction
 
