@@ -67,15 +67,16 @@ def cost(work: Callable[[int], object]) -> tuple[float, float]:
 def updates(store: DiskStore, keys: int) -> None:
     fill(store, f"s{keys}", keys, "x" * 50)
     state = flow.session(f"s{keys}").state
+
+    def in_transaction(number: int) -> None:
+        with flow.session(f"s{keys}").state.transaction() as inside:
+            inside["key 6"] = number
+
     kinds: dict[str, Callable[[int], object]] = {
         "assignment": lambda number: state.__setitem__("key 5", number),
         "increment": lambda _: state.increment("n"),
         "transaction": in_transaction,
     }
-
-    def in_transaction(number: int) -> None:
-        with flow.session(f"s{keys}").state.transaction() as inside:
-            inside["key 6"] = number
 
     for name, work in kinds.items():
         microseconds, size = cost(work)
