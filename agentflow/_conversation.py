@@ -378,7 +378,7 @@ def request_bytes(model: str, request: ModelRequest) -> bytes:
     return _write({"model": model, **asked})
 
 
-_UNASKED: Final = ("usage", "model", "finish_reason", "answered_by", "id")
+_UNASKED: Final = ("usage", "model", "finish_reason", "answered_by")
 """The fields of an answer that say nothing to the model."""
 
 

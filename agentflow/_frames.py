@@ -23,7 +23,7 @@ from agentflow._drive import Ask, Commit, adrive, drive
 from agentflow._keys import entry_key
 from agentflow._memo import Policy, Remembered
 from agentflow._recording import RECORDING, Slot
-from agentflow.events import Event, ModelAnswered
+from agentflow.events import Event, ModelAnswered, ModelRetried
 from agentflow.exceptions import NoActiveRun
 from agentflow.stores._base import Entry, EventRecord, Fence, RunRecord, StateWrite, Store, Transaction
 
@@ -341,6 +341,10 @@ class FrameRecording:
     async def asave(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> None:
         """Keep an answer without blocking the loop."""
         await adrive(self._saving(slot, answer, usage))
+
+    def retried(self, model: str, error: str, *, pause: float = 0.0, next_model: str | None = None) -> None:
+        """Say that an attempt of a request failed and another one follows."""
+        self.run.note(ModelRetried(model=model, error=error, pause=pause, next_model=next_model))
 
     def _key(self, digest: str, scope: Scope) -> str:
         home, place = self.run.home, self.frame.place

@@ -57,6 +57,17 @@ class Recording(Protocol):
         """Keep an answer; it is durable when this returns."""
         ...
 
+    def retried(self, model: str, error: str, *, pause: float = 0.0, next_model: str | None = None) -> None:
+        """Say that an attempt of a request failed and another one follows.
+
+        Args:
+            model: The model that failed.
+            error: How.
+            pause: Seconds until the next attempt.
+            next_model: The model that is asked next, if it is another one.
+        """
+        ...
+
     async def asave(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> None:
         """Keep an answer without blocking the running loop."""
         ...

@@ -15,6 +15,7 @@ __all__ = [
     "Event",
     "MapProgressed",
     "ModelAnswered",
+    "ModelRetried",
     "RunCancelled",
     "RunCompleted",
     "RunFailed",
@@ -128,6 +129,18 @@ class ModelAnswered(_Event):
     """True if the answer came from the store and nothing was paid."""
 
 
+class ModelRetried(_Event):
+    """An attempt of a model request failed and another one follows, of the same model or of the next `FallbackModel` has."""
+
+    type: Literal["model_retried"] = "model_retried"
+    model: str
+    error: str
+    pause: float = 0.0
+    """Seconds until the next attempt."""
+    next_model: str | None = None
+    """The model that is asked next, if it is another one."""
+
+
 class MapProgressed(_Event):
     """Some of the items that `ctx.map` goes over are finished; said now and then, and at the end."""
 
@@ -158,6 +171,7 @@ Event: TypeAlias = Annotated[
     | StepRetried
     | StepFailed
     | ModelAnswered
+    | ModelRetried
     | MapProgressed
     | Emitted,
     Field(discriminator="type"),

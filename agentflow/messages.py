@@ -299,7 +299,6 @@ class ModelResponse(Value):
         usage: What this answer used.
         model: The model that answered, as the provider names it.
         answered_by: The name of the `Model` that answered where it is not the one that was asked (`FallbackModel`).
-        id: The provider's name for this answer, for its support.
         finish_reason: Why the model stopped; None where the provider's reason is none of ours.
     """
 
@@ -309,7 +308,6 @@ class ModelResponse(Value):
     model: str | None = None
     finish_reason: FinishReason | None = None
     answered_by: str | None = None
-    id: str | None = None
 
     @property
     def text(self) -> str:

@@ -10,7 +10,13 @@ from agentflow.models._base import AsyncModelStream, Model
 
 __all__ = ["AsyncModelStream", "Model", "resolve"]
 
-_PROVIDERS: Final = {"openai": ("agentflow.models.openai", "OpenAIModel")}
+_PROVIDERS: Final = {
+    "anthropic": ("agentflow.models.anthropic", "AnthropicModel"),
+    "google": ("agentflow.models.google", "GoogleModel"),
+    "ollama": ("agentflow.models.ollama", "OllamaModel"),
+    "openai": ("agentflow.models.openai", "OpenAIModel"),
+    "openai-responses": ("agentflow.models.openai_responses", "OpenAIResponsesModel"),
+}
 
 
 def resolve(model: str | Model) -> Model:

@@ -72,6 +72,8 @@ class Failure:
 def refused(codec: Codec, status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> Failure:
     """Return the failure that an HTTP answer with an error status means."""
     asked = _asked(headers, now=now)
+    if asked is None:
+        asked = codec.asked_wait(body)
     error = _status_error(codec, status, headers, codec.error_text(body), asked)
     return Failure(error, _should_retry(status, headers), asked)
 

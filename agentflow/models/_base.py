@@ -27,6 +27,7 @@ __all__ = [
     "AsyncHttpClient",
     "AsyncModelStream",
     "Codec",
+    "EventSource",
     "HttpCall",
     "HttpModel",
     "HttpOptions",
@@ -165,8 +166,16 @@ class HttpCall:
     timeout: float | None = None
 
 
+class EventSource(Protocol):
+    """Cuts the bytes of one stream into events."""
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+        """Take the next bytes and return the events that they complete."""
+        ...
+
+
 class StreamDecoder(Protocol):
-    """Reads the server-sent events of one answer."""
+    """Reads the events of one answer."""
 
     @property
     def complete(self) -> bool:
@@ -214,6 +223,14 @@ class Codec(Protocol):
 
     def decoder(self) -> StreamDecoder:
         """Return a reader for one streamed answer."""
+        ...
+
+    def events(self) -> EventSource:
+        """Return what makes events of the bytes of one streamed answer."""
+        ...
+
+    def asked_wait(self, body: bytes) -> float | None:
+        """Return how many seconds to wait an error answer asks for, beside what its headers say."""
         ...
 
     def error_text(self, body: bytes) -> str:

@@ -23,11 +23,11 @@ import attrs
 import httpx
 
 from agentflow._logging import enabled, logger
+from agentflow._recording import RECORDING
 from agentflow.exceptions import ModelHTTPError, UsageError
 from agentflow.models._attempts import Failure, broken, refused, timed_out, unreachable
 from agentflow.models._base import address
 from agentflow.models._pool import Pool
-from agentflow.models._sse import EventParser
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Hashable, Iterator
@@ -209,7 +209,7 @@ class _Reading:
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self._events = EventParser()
+        self._events = codec.events()
         self._decoder = codec.decoder()
         self._begun = False
 
@@ -252,14 +252,17 @@ def _text(outcome: ModelResponse | Failure) -> list[str]:
 
 def _is_stream(response: httpx.Response) -> bool:
     """Tell whether an answer is a stream of events; some servers answer a wish for one with plain JSON."""
-    return response.is_success and "json" not in response.headers.get("content-type", "")
+    kind = response.headers.get("content-type", "")
+    return response.is_success and ("json" not in kind or "ndjson" in kind)
 
 
 def _pause(failure: Failure, attempt: int, retries: int) -> float:
-    """Return how long to wait before the next attempt, or raise; says so in the log, since the wait can be long."""
+    """Return how long to wait before the next attempt, or raise; says so to the run and the log: it can be long."""
     seconds = failure.pause(attempt, retries=retries, jitter=random.random())  # noqa: S311 - not a secret
+    error = failure.error
+    if (recording := RECORDING.get()) is not None:
+        recording.retried(error.model or "", f"{type(error).__name__}: {error}", pause=seconds)
     if enabled(logging.INFO):
-        error = failure.error
         status = error.status if isinstance(error, ModelHTTPError) else None
         logger().info("model.retried", model=error.model, error=type(error).__name__, status=status, wait=seconds)
     return seconds

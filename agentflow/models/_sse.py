@@ -1,4 +1,4 @@
-"""Server-sent events from bytes, as the HTML standard defines them, whatever the bytes are cut into.
+"""Events from bytes, whatever the bytes are cut into: server-sent ones, as the HTML standard defines them, and lines.
 
 Lines end at CR, LF or CRLF and nowhere else: `str.splitlines` and friends would also cut at U+2028 and U+0085,
 which may stand inside JSON. An event without its blank line is incomplete and never comes out.
@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-__all__ = ["EventParser", "ServerSentEvent"]
+__all__ = ["EventParser", "LineParser", "ServerSentEvent"]
 
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -78,3 +78,22 @@ class EventParser:
         data, event = self._data, self._event
         self._data, self._event = [], ""
         return ServerSentEvent(data="\n".join(data), event=event or "message") if data else None
+
+
+class LineParser:
+    """Gives each line of a stream as an event: JSON values one to a line, which some servers send in place of events.
+
+    A last line without its end is incomplete and never comes out.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+        """Take the next bytes and return the lines that they complete."""
+        *lines, rest = chunk.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*self._open, lines[0]])
+            self._open = []
+        self._open.append(rest)
+        return [ServerSentEvent(line.decode("utf-8", errors="replace")) for line in lines if line.strip()]

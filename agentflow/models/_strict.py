@@ -8,12 +8,15 @@ A schema that says more than the strict form can say has no such form.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["strict_schema"]
+    from agentflow.messages import OutputSchema
+
+__all__ = ["named_form", "strict_schema"]
 
 _Schema = dict[str, Any]
 
@@ -29,6 +32,16 @@ _INEXPRESSIBLE: Final = frozenset(
 
 class _NotStrict(Exception):  # noqa: N818 - an answer between two functions, never seen outside
     """The schema has no strict form."""
+
+
+def named_form(output: OutputSchema) -> _Schema:
+    """Return the form of an answer as OpenAI's formats have it: enforced where the schema has a strict form."""
+    strict = strict_schema(output.json_schema) if output.strict else None
+    return {
+        "name": re.sub(r"[^a-zA-Z0-9_-]", "_", output.name)[:64] or "output",
+        "schema": output.json_schema if strict is None else strict,
+        "strict": strict is not None,
+    }
 
 
 def strict_schema(schema: Mapping[str, Any]) -> _Schema | None:

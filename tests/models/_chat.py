@@ -65,12 +65,12 @@ def answer(body, status=200, headers=()):
     return reply
 
 
-def stream(events, *, drop=False):
+def stream(events, *, drop=False, content_type="text/event-stream; charset=utf-8"):
     """A streamed reply; an item may be a callable to wait for. `drop` cuts the connection instead of ending it."""
 
     def reply(handler):
         handler.send_response(200)
-        handler.send_header("content-type", "text/event-stream; charset=utf-8")
+        handler.send_header("content-type", content_type)
         handler.send_header("transfer-encoding", "chunked")
         handler.end_headers()
         for item in events:

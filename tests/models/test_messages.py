@@ -50,7 +50,6 @@ MESSAGES = (
         model="m",
         finish_reason="tool_calls",
         answered_by="m:n",
-        id="r1",
     ),
     ToolReturn(tool_call_id="1", tool_name="f", content="no", is_error=True),
     ToolReturn(tool_call_id="1", tool_name="f", content=(TextPart(text="seen"), ImagePart(data=PNG))),
