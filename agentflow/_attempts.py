@@ -101,6 +101,7 @@ class Attempts:
     def run(self, attempt: Callable[[Frame], Any]) -> Generator[Ask, None, Any]:
         """Execute until an attempt succeeds or the policy gives up; return its value."""
         self._began = time.monotonic()
+        self.call.begin_execution()
         self.call.note(StepStarted(step=self.call.spec.name, key=self.call.key))
         pause = None
         while True:

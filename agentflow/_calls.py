@@ -11,18 +11,19 @@ import threading
 import time
 import uuid
 import warnings
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
 from agentflow._body_state import BodyState
 from agentflow._canonical import digest, scalar
+from agentflow._detail import Counted, Detail
 from agentflow._drive import Ask, Pause
 from agentflow._flights import waiting_for
 from agentflow._interventions import INSTEAD
-from agentflow._keys import arguments_digest, encode, entry_key
+from agentflow._keys import arguments_parts, encode, entry_key, mark, parts_digest
 from agentflow._logging import enabled, logger
-from agentflow._memo import Policy, Remembered
+from agentflow._memo import Hit, Miss, Policy, Remembered
 from agentflow._serialization import StaleValue
 from agentflow.events import StepHit
 from agentflow.exceptions import BudgetExceeded, RunError, StepTimeout, StoreCorrupt, StoreError
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
     from agentflow.stores._base import StateWrite
     from agentflow.types import Scope
 
-__all__ = ["Hit", "StepCall", "StepSpec", "plain_transaction"]
+__all__ = ["StepCall", "StepSpec", "plain_transaction"]
 
+_NEW: Final = Miss()
 _releasing: Final = threading.RLock()
 _NOT_PART_OF_ANY: Final = contextlib.nullcontext()
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds between two looks whether another process has finished
@@ -73,6 +75,20 @@ class StepSpec:
     limiter: Limiter | None
     tags: tuple[str, ...]
     _captured: str | None = None
+    _marks: tuple[str, Mapping[str, str]] | None = None
+
+    def marks_of(self, version: str) -> Mapping[str, str] | None:
+        """Return a mark for each piece of code that a version is made of; None if it is pinned, or no more the newest."""
+        known = self._marks
+        if known is not None and known[0] == version:
+            return known[1]
+        if self.version is None or isinstance(self.version, str):
+            return None
+        pieces = self.version.pieces_of(version)
+        if pieces is None:
+            return None
+        self._marks = version, {name: mark(digest) for name, digest in pieces.items()}
+        return self._marks[1]
 
     @property
     def version_text(self) -> str:
@@ -100,19 +116,6 @@ def captured_values(fn: Callable[..., Any]) -> str:
     return f"+{digest(*parts)}" if parts else ""
 
 
-@attrs.frozen
-class Hit:
-    """A remembered result that answers the call.
-
-    Attributes:
-        body: Its encoding.
-        value: What it decodes to; this caller's own.
-    """
-
-    body: bytes
-    value: Any
-
-
 class StepCall:
     """One call of one step.
 
@@ -136,6 +139,10 @@ class StepCall:
         self.run_id = run.record.id if run else ""
         self.refresh = refresh or (run is not None and run.refresh.covers(spec.name))
         self.digest = ""
+        self.version = ""
+        self.miss = _NEW
+        self._counted: list[Counted] = []
+        self._detail: Detail | None = None
         self._owner: tuple[str, ...] = ()
         self.key = self._key()
         self._deadline: float | None = None
@@ -157,7 +164,8 @@ class StepCall:
             return ""
         self._owner = owner
         self.digest = self._arguments_digest()
-        return entry_key("step", *owner, self.spec.name, self.spec.version_text, self.digest)
+        self.version = self.spec.version_text
+        return entry_key("step", *owner, self.spec.name, self.version, self.digest)
 
     @property
     def idempotency_key(self) -> str:
@@ -175,15 +183,35 @@ class StepCall:
         spec, counting = self.spec, self.arguments
         if spec.key is not None:
             args, kwargs = spec.shape.spread(self.arguments)
-            digest = encode(spec.key(*args, **kwargs), owner=spec.name, parameter="key=").hex()
+            chosen = spec.key(*args, **kwargs)
+            encoded = encode(chosen, owner=spec.name, parameter="key=")
+            self._counted.append(Counted("key", {"": chosen}, (b"", encoded)))
+            digest = encoded.hex()
         else:
             if spec.ignore:
                 counting = {name: value for name, value in counting.items() if name not in spec.ignore}
-            digest = arguments_digest(spec.name, counting)
+            parts = arguments_parts(spec.name, counting)
+            self._counted.append(Counted("argument", counting, parts))
+            digest = parts_digest(parts)
         if spec.reads:
             values = {key: self.caller.state.get(key) for key in sorted(spec.reads)}
-            digest += arguments_digest(f"{spec.name} (reads)", values)
+            parts = arguments_parts(f"{spec.name} (reads)", values)
+            self._counted.append(Counted("state", values, parts))
+            digest += parts_digest(parts)
         return digest
+
+    @property
+    def detail(self) -> Detail:
+        """What identifies the call, in short: made when it is first asked for, so before its body can change the arguments."""
+        if self._detail is None:
+            self._detail = Detail.of(self._counted)
+            self._counted.clear()
+        return self._detail
+
+    @property
+    def pieces(self) -> Mapping[str, str] | None:
+        """A mark for each piece of code that the version is made of; None for a version that is pinned."""
+        return self.spec.marks_of(self.version)
 
     @property
     def flight_name(self) -> tuple[str, str]:
@@ -205,6 +233,11 @@ class StepCall:
         state = self.caller.state
         if isinstance(state, BodyState) and state.is_touched:
             yield from state.saving()
+
+    def begin_execution(self) -> None:
+        """Take down what it is called with, before its body can change that."""
+        if self.key:
+            _ = self.detail
 
     def remaining(self) -> float | None:
         """Return the seconds that the call may still take, or None for as long as it likes.
@@ -256,24 +289,47 @@ class StepCall:
 
     def look(self, decode: Callable[[bytes], Any]) -> Hit | None:
         """Return the remembered result if it answers the call."""
-        payload = self.home.store.read(self.key)
-        if payload is None:
-            return None
-        try:
-            remembered = Remembered.unpack(payload)
-            if (self.refresh or self.spec.ttl is not None) and not self._accepts(remembered):
-                return None
-            return Hit(remembered.body, decode(remembered.body))
-        except StaleValue as stale:
-            self.log("step.stale", reason=str(stale))
-        except StoreCorrupt as corrupt:
-            if getattr(self.home.store, "on_corrupt", "raise") != "recompute":
-                raise self._damaged(corrupt) from corrupt
-            warnings.warn(f"a result of step {self.spec.name!r} was damaged and is made anew: {corrupt}", stacklevel=2)
+        found = self.examined(decode)
+        if type(found) is Hit:
+            return found
+        assert isinstance(found, Miss)
+        self.miss = found
+        if found.why == "stale":
+            self.log("step.stale", reason=str(found.error))
+        elif isinstance(found.error, StoreCorrupt):
+            if self.raises_damaged:
+                raise self._damaged(found.error) from found.error
+            warnings.warn(
+                f"a result of step {self.spec.name!r} was damaged and is made anew: {found.error}", stacklevel=2
+            )
         return None
 
-    def _accepts(self, remembered: Remembered) -> bool:
-        return Policy(self.spec.ttl, self.refresh, self.run_id).accepts(remembered, time.time())
+    def examined(self, decode: Callable[[bytes], Any]) -> Hit | Miss:
+        """Return what a look at the store finds; says and changes nothing."""
+        payload = self.home.store.read(self.key)
+        if payload is None:
+            return _NEW
+        remembered = None
+        try:
+            remembered = Remembered.unpack(payload)
+            if (self.refresh or self.spec.ttl is not None) and (why := self._refusal(remembered)):
+                return Miss(why, remembered)
+            return Hit(remembered, decode(remembered.body))
+        except StaleValue as stale:
+            return Miss("stale", remembered, stale)
+        except StoreCorrupt as corrupt:
+            return Miss("damaged", remembered, corrupt)
+
+    def _refusal(self, remembered: Remembered) -> Literal["expired", "refresh"] | None:
+        now = time.time()
+        if Policy(self.spec.ttl, self.refresh, self.run_id).accepts(remembered, now):
+            return None
+        return "refresh" if Policy(self.spec.ttl).accepts(remembered, now) else "expired"
+
+    @property
+    def raises_damaged(self) -> bool:
+        """Whether a damaged result is an error for whoever calls, instead of a miss."""
+        return getattr(self.home.store, "on_corrupt", "raise") != "recompute"
 
     def _damaged(self, corrupt: StoreCorrupt) -> StoreCorrupt:
         return StoreCorrupt(
@@ -294,11 +350,13 @@ class StepCall:
             session_id="" if scope == "global" else self.home.session_id,
             scope=scope,
             step=spec.name,
-            version=spec.version_text,
+            version=self.version,
             arguments=self.digest,
             run_id=self.run_id,
             created_at=now,
             tags=spec.tags,
+            detail=self.detail.pack(),
+            pieces=self.pieces,
         )
 
     # Claiming and following

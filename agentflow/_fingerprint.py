@@ -136,6 +136,11 @@ class CodeVersion:
         """Return the digest of each piece that counts, by module and name: what differs shows what was changed."""
         return self._now().pieces
 
+    def pieces_of(self, digest: str) -> Mapping[str, str] | None:
+        """Return the pieces of a version if it is the one that was seen last; looks at nothing."""
+        seen = self._seen
+        return seen.pieces if seen is not None and seen.digest == digest else None
+
     def _now(self) -> _Seen:
         """Return the version that holds now."""
         path = _path.get()

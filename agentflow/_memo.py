@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
@@ -12,9 +12,10 @@ from agentflow._serialization import seal, unseal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agentflow._serialization import Codec
+    from agentflow._serialization import Codec, StaleValue
+    from agentflow.exceptions import StoreCorrupt
 
-__all__ = ["Policy", "Remembered", "StreamCodec", "mark_stream", "split_stream"]
+__all__ = ["Hit", "Miss", "Policy", "Remembered", "StreamCodec", "mark_stream", "split_stream"]
 
 _HEADER: Final = struct.Struct("<dH")
 _LENGTH: Final = struct.Struct("<Q")
@@ -52,6 +53,39 @@ class Remembered:
         created_at, length = _HEADER.unpack_from(plain)
         start = _HEADER.size + length
         return cls(plain[start:], created_at, plain[_HEADER.size : start].decode("utf-8", "surrogatepass"))
+
+
+@attrs.frozen
+class Hit:
+    """A remembered result that answers the call.
+
+    Attributes:
+        remembered: The result as it was kept.
+        value: What it decodes to; this caller's own.
+    """
+
+    remembered: Remembered
+    value: Any
+
+    @property
+    def body(self) -> bytes:
+        """Its encoding."""
+        return self.remembered.body
+
+
+@attrs.frozen
+class Miss:
+    """Why nothing that is remembered answers the call.
+
+    Attributes:
+        why: The reason; `"new"` where nothing is remembered under the key.
+        remembered: The result that does not answer it, if there is one and it can be read.
+        error: What reading it raised.
+    """
+
+    why: Literal["new", "expired", "refresh", "stale", "damaged"] = "new"
+    remembered: Remembered | None = None
+    error: StaleValue | StoreCorrupt | None = None
 
 
 @attrs.frozen

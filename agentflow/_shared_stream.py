@@ -26,10 +26,10 @@ from agentflow.exceptions import RunInterrupted, StateConflict, StoreError, Unse
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from agentflow._calls import Hit, StepCall
+    from agentflow._calls import StepCall
     from agentflow._frames import Frame
     from agentflow._generators import End
-    from agentflow._memo import StreamCodec
+    from agentflow._memo import Hit, StreamCodec
     from agentflow._serialization import Codec
 
 __all__ = ["Exhausted", "SharedStream", "decode_stream", "finding", "stream_result"]

@@ -12,6 +12,7 @@ from agentflow._calls import StepCall, StepSpec, plain_transaction
 from agentflow._context import Context
 from agentflow._decorated import Decorated
 from agentflow._drive import adrive, drive, in_thread
+from agentflow._explain import explained
 from agentflow._fingerprint import function_digest
 from agentflow._frames import FRAME, OUTSIDE, Frame, Home, current_frame
 from agentflow._generators import AsyncSource, Source
@@ -33,6 +34,8 @@ from agentflow.types import UNSET, Duration, Unset
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+
+    from agentflow._explanation import Explanation
 
 __all__ = [
     "AsyncStep",
@@ -122,6 +125,31 @@ class Step(Decorated, Generic[P, T]):
         """Whether this call would be a hit here and now."""
         call = self._call(args, kwargs)
         return bool(call.key) and call.look(self._decode) is not None
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Return whether this call would be a hit here and now, and why: of a miss, what sets it apart from the nearest remembered call.
+
+        Nothing is executed, waited for or changed, whatever the step's colour. It may be asked in any process that can open the store.
+
+        ```python
+        from agentflow import cached_step
+
+        @cached_step
+        def translate(text: str, language: str = "fr") -> str:
+            return f"{text} in {language}"
+
+        translate("hello")
+        assert translate.explain("hello").hit
+
+        miss = translate.explain("hello", language="it")
+        assert miss.why == "differs"
+        assert str(miss.differences[0]) == "argument language: 'it' here, 'fr' there"
+        ```
+
+        Raises:
+            UnkeyableArgument: If an argument cannot be part of a key.
+        """
+        return explained(self._call(args, kwargs), self._decode)
 
     def forget(self, *args: P.args, **kwargs: P.kwargs) -> int:
         """Forget the remembered result of this call; return how many there were, 0 or 1."""

@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from agentflow._calls import Hit
 from agentflow._drive import adrive, begin_in_thread, drive
 from agentflow._generators import AsyncSource, Item, Source, refuse_sent
+from agentflow._memo import Hit
 from agentflow._shared_stream import SharedStream, finding
 from agentflow._waiting import wait_async
 

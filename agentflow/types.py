@@ -1,4 +1,4 @@
-"""Names that users put into their own annotations, and the base of their models of a state."""
+"""Names that users put into their own annotations, the base of their models of a state, and what describes a call."""
 
 from __future__ import annotations
 
@@ -9,10 +9,23 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias, Typ
 
 import pydantic
 
+from agentflow._explanation import Difference, Explanation
+
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["JSON", "UNSET", "Duration", "RunStatus", "Scope", "StateBlock", "StateModel", "Unset"]
+__all__ = [
+    "JSON",
+    "UNSET",
+    "Difference",
+    "Duration",
+    "Explanation",
+    "RunStatus",
+    "Scope",
+    "StateBlock",
+    "StateModel",
+    "Unset",
+]
 
 M_co = TypeVar("M_co", covariant=True)
 

@@ -51,6 +51,19 @@ NAMES = {
 }
 NAMESPACES = {"events", "exceptions", "executors", "messages", "models", "stores", "testing", "tools", "types"}
 
+TYPES = {
+    "JSON",
+    "UNSET",
+    "Difference",
+    "Duration",
+    "Explanation",
+    "RunStatus",
+    "Scope",
+    "StateBlock",
+    "StateModel",
+    "Unset",
+}
+
 # What a program that never uses it should not pay for.
 LAZY = ["ddgs", "httpx", "httpx2", "numpy", "pandas", "rich", "structlog", "tenacity", "trafilatura"]
 
@@ -91,6 +104,13 @@ def test_the_top_level_is_what_it_is_meant_to_be():
     assert set(dir(agentflow)) == NAMES | NAMESPACES
     with pytest.raises(AttributeError, match="no attribute 'workflows'"):
         agentflow.workflows  # noqa: B018
+
+
+def test_the_names_for_annotations_are_what_they_are_meant_to_be():
+    """`agentflow.types` has what its list says, as the top level has."""
+    import agentflow
+
+    assert set(agentflow.types.__all__) == TYPES
 
 
 @pytest.mark.parametrize("name", sorted(NAMES | NAMESPACES))

@@ -13,7 +13,7 @@ import attrs
 from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from concurrent.futures import Future
 
 __all__ = [
@@ -51,6 +51,8 @@ class Entry:
         created_at: When it was completed, in seconds since the epoch.
         size: The payload's length in bytes.
         tags: The step's tags.
+        detail: What it was called with, in short, as JSON text; `""` in listings, but not in `recent`.
+        pieces: What the version is made of: a mark for each piece of code. Kept once for each step and version; None in listings.
     """
 
     key: str
@@ -66,6 +68,8 @@ class Entry:
     created_at: float = 0.0
     size: int = 0
     tags: tuple[str, ...] = ()
+    detail: str = ""
+    pieces: Mapping[str, str] | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -76,6 +80,7 @@ class EntryFilter:
     session_id: str | None = None
     step: str | None = None
     version: str | None = None
+    arguments: str | None = None
     tag: str | None = None
     kind: str | None = None
     run_id: str | None = None
@@ -89,6 +94,7 @@ class EntryFilter:
             (self.session_id, entry.session_id),
             (self.step, entry.step),
             (self.version, entry.version),
+            (self.arguments, entry.arguments),
             (self.kind, entry.kind),
             (self.run_id, entry.run_id),
         )
@@ -272,6 +278,17 @@ class Store(Protocol):
 
     def entries(self, which: EntryFilter) -> Sequence[Entry]:
         """List entries without their payloads, oldest first."""
+        ...
+
+    def recent(self, which: EntryFilter, limit: int) -> Sequence[Entry]:
+        """List so many of the newest entries, without their payloads but with their `detail`; a tag is not asked for.
+
+        Newest is what came into the store last: a result that was made anew may still stand where it first stood.
+        """
+        ...
+
+    def pieces(self, step: str, version: str) -> Mapping[str, str] | None:
+        """Return what a version of a step is made of, as an entry of it said; None if none did."""
         ...
 
     def state_row(self, workflow: str, session_id: str, key: str) -> StateRow:

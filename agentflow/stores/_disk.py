@@ -6,6 +6,7 @@ All writes of this process go through one connection, batch by batch (`_commits`
 
 from __future__ import annotations
 
+import json
 import os
 import weakref
 from functools import partial
@@ -26,7 +27,7 @@ from agentflow.stores._schema import bound, to_text
 from agentflow.stores._writing import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from concurrent.futures import Future
 
     from agentflow.stores._base import Entry, EntryFilter, EventRecord, Fence, RunFilter, RunRecord, Transaction
@@ -130,6 +131,15 @@ class DiskStore:
         """List entries without their payloads, oldest first."""
         found = self._readers.records(*_schema.entries_query(which), _schema.entry_of)
         return [entry for entry in found if which.tag is None or which.tag in entry.tags]
+
+    def recent(self, which: EntryFilter, limit: int) -> Sequence[Entry]:
+        """List so many of the newest entries, with their `detail`."""
+        return self._readers.records(*_schema.recent_query(which, limit), _schema.detailed_entry_of)
+
+    def pieces(self, step: str, version: str) -> Mapping[str, str] | None:
+        """Return what a version of a step is made of."""
+        rows = self._readers.records(_schema.PIECES, (step, version), _schema.pieces_of)
+        return rows[0] if rows else None
 
     def state_row(self, workflow: str, session_id: str, key: str) -> StateRow:
         """Return one key of a session's state."""
@@ -246,12 +256,20 @@ def _write(transaction: Transaction, writing: Writing) -> None:
     for entry in transaction.entries:
         writing.put(entry.key, entry.payload)
         writing.execute(_schema.PUT_ENTRY, (*_value_id(writing, entry.key), *_schema.entry_row(entry)))
+        if entry.pieces is not None:
+            _put_pieces(writing, entry.step, entry.version, entry.pieces)
     for write in transaction.state:
         writing.execute(_schema.PUT_STATE, bound((write.workflow, write.session_id, write.key, write.value)))
     for event in transaction.events:
         writing.execute(_schema.PUT_EVENT, bound((event.run_id, event.run_id, event.at, event.data)))
     if transaction.run:
         writing.execute(_schema.PUT_RUN, _schema.run_row(transaction.run))
+
+
+def _put_pieces(writing: Writing, step: str, version: str, pieces: Mapping[str, str]) -> None:
+    names = bound((step, version))
+    if not writing.execute(_schema.PIECES, names).fetchone():
+        writing.execute(_schema.PUT_PIECES, (*names, json.dumps(dict(pieces))))
 
 
 def _forget(writing: Writing, key: str) -> None:

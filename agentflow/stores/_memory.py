@@ -26,7 +26,7 @@ from agentflow.stores._base import (
 from agentflow.stores._forks import survive_forks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["MemoryStore", "check_sizes", "failed", "lost_run"]
 
@@ -55,6 +55,7 @@ class MemoryStore:
         self._max_value_bytes = max_value_bytes
         self._mutex = threading.RLock()
         self._entries: dict[str, Entry] = {}
+        self._pieces: dict[tuple[str, str], Mapping[str, str]] = {}
         self._state: dict[tuple[str, str], dict[str, StateRow]] = {}
         self._runs: dict[str, RunRecord] = {}
         self._events: dict[str, list[EventRecord]] = {}
@@ -118,7 +119,9 @@ class MemoryStore:
             self._entries.pop(key, None)
         for entry in transaction.entries:
             self._entries.pop(entry.key, None)  # so that it stands last again
-            self._entries[entry.key] = attrs.evolve(entry, size=len(entry.payload))
+            self._entries[entry.key] = attrs.evolve(entry, size=len(entry.payload), pieces=None)
+            if entry.pieces is not None:
+                self._pieces.setdefault((entry.step, entry.version), entry.pieces)
         for write in transaction.state:
             rows = self._state.setdefault((write.workflow, write.session_id), {})
             rows[write.key] = StateRow(write.value, rows.get(write.key, NOTHING).revision + 1)
@@ -139,8 +142,21 @@ class MemoryStore:
     def entries(self, which: EntryFilter) -> Sequence[Entry]:
         """List entries without their payloads, oldest first."""
         with self._mutex:
-            found = [attrs.evolve(entry, payload=b"") for entry in self._entries.values() if which.accepts(entry)]
+            found = [
+                attrs.evolve(entry, payload=b"", detail="") for entry in self._entries.values() if which.accepts(entry)
+            ]
         return sorted(found, key=lambda entry: entry.created_at)
+
+    def recent(self, which: EntryFilter, limit: int) -> Sequence[Entry]:
+        """List so many of the newest entries, with their `detail`."""
+        which = attrs.evolve(which, tag=None)
+        with self._mutex:
+            found = list(islice(filter(which.accepts, reversed(self._entries.values())), limit))
+        return [attrs.evolve(entry, payload=b"") for entry in found]
+
+    def pieces(self, step: str, version: str) -> Mapping[str, str] | None:
+        """Return what a version of a step is made of."""
+        return self._pieces.get((step, version))
 
     def state_row(self, workflow: str, session_id: str, key: str) -> StateRow:
         """Return one key of a session's state."""

@@ -14,7 +14,7 @@ from agentflow.stores._base import Entry, EventRecord, RunRecord, StateRow
 from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from agentflow.stores._base import EntryFilter, RunFilter
 
@@ -24,12 +24,15 @@ __all__ = [
     "SCHEMA_VERSION",
     "Query",
     "bound",
+    "detailed_entry_of",
     "entries_query",
     "entry_of",
     "entry_row",
     "event_of",
     "from_text",
     "name_of",
+    "pieces_of",
+    "recent_query",
     "run_of",
     "run_row",
     "runs_query",
@@ -49,8 +52,11 @@ CREATE: Final = (
     """CREATE TABLE af_entries (
         id INTEGER PRIMARY KEY, key TEXT NOT NULL, kind TEXT NOT NULL, workflow TEXT NOT NULL, session_id TEXT NOT NULL,
         scope TEXT NOT NULL, step TEXT NOT NULL, version TEXT NOT NULL, arguments TEXT NOT NULL, run_id TEXT NOT NULL,
-        created_at REAL NOT NULL, size INTEGER NOT NULL, tags TEXT NOT NULL)""",
+        created_at REAL NOT NULL, size INTEGER NOT NULL, tags TEXT NOT NULL, detail TEXT NOT NULL)""",
     "CREATE INDEX af_entries_owner ON af_entries (workflow, session_id, step)",
+    # What a version is made of, once for each: in every entry it would be most of the entry.
+    """CREATE TABLE af_versions (
+        id INTEGER PRIMARY KEY, step TEXT NOT NULL, version TEXT NOT NULL, pieces TEXT NOT NULL, UNIQUE (step, version))""",
     """CREATE TABLE af_state (
         id INTEGER PRIMARY KEY, workflow TEXT NOT NULL, session_id TEXT NOT NULL, key TEXT NOT NULL,
         value BLOB, revision INTEGER NOT NULL, UNIQUE (workflow, session_id, key))""",
@@ -74,7 +80,11 @@ _ENTRY_COLUMNS: Final = (
     "key, kind, workflow, session_id, scope, step, version, arguments, run_id, created_at, size, tags"
 )
 _ENTRY_TYPES: Final = (str,) * 9 + (float, int, str)
-PUT_ENTRY: Final = f"INSERT OR REPLACE INTO af_entries (id, {_ENTRY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+PUT_ENTRY: Final = (
+    f"INSERT OR REPLACE INTO af_entries (id, {_ENTRY_COLUMNS}, detail) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+PIECES: Final = "SELECT pieces FROM af_versions WHERE step = ? AND version = ?"
+PUT_PIECES: Final = "INSERT INTO af_versions (step, version, pieces) VALUES (?, ?, ?)"
 FORGET: Final = ("DELETE FROM af_entries WHERE id = ?", "DELETE FROM Cache WHERE rowid = ?")
 
 STATE_ROW: Final = "SELECT value, revision FROM af_state WHERE workflow = ? AND session_id = ? AND key = ?"
@@ -166,11 +176,25 @@ def entry_row(entry: Entry) -> tuple[Any, ...]:
         entry.created_at,
         len(entry.payload),
         json.dumps(entry.tags) if entry.tags else "[]",
+        entry.detail,
     )
     return bound(call + made)
 
 
-def entry_of(row: Sequence[Any]) -> Entry:
+def detailed_entry_of(row: Sequence[Any]) -> Entry:
+    """Return the entry of a row that ends with its detail."""
+    return entry_of(row[:-1], *_checked(row[-1:], (str,)))
+
+
+def pieces_of(row: Sequence[Any]) -> Mapping[str, str]:
+    """Return the pieces of a row."""
+    pieces: object = json.loads(name_of(row))
+    if not isinstance(pieces, dict):
+        raise TypeError("a version whose pieces are no mapping")
+    return {str(name): str(mark) for name, mark in pieces.items()}
+
+
+def entry_of(row: Sequence[Any], detail: str = "") -> Entry:
     """Return the entry of a row, without its payload."""
     key, kind, workflow, session_id, scope, step, version, arguments, run_id, created_at, size, tags = _checked(
         row, _ENTRY_TYPES
@@ -189,22 +213,35 @@ def entry_of(row: Sequence[Any]) -> Entry:
         created_at=created_at,
         size=size,
         tags=tuple(json.loads(tags)),
+        detail=detail,
     )
 
 
 def entries_query(which: EntryFilter) -> Query:
     """Return the statement for a filter, less the tag, and its values."""
-    wanted = {
+    conditions, values = _where(_wanted(which))
+    return f"SELECT {_ENTRY_COLUMNS} FROM af_entries{conditions} ORDER BY created_at, id", values
+
+
+def recent_query(which: EntryFilter, limit: int) -> Query:
+    """Return the statement for the newest entries of a filter, less the tag, and its values."""
+    conditions, values = _where(_wanted(which))
+    # By id, which the index ends with: by the time of their making all of a session would have to be sorted.
+    statement = f"SELECT {_ENTRY_COLUMNS}, detail FROM af_entries{conditions} ORDER BY id DESC LIMIT ?"
+    return statement, (*values, limit)
+
+
+def _wanted(which: EntryFilter) -> dict[str, Any]:
+    return {
         "workflow = ?": which.workflow,
         "session_id = ?": which.session_id,
         "step = ?": which.step,
         "version = ?": which.version,
+        "arguments = ?": which.arguments,
         "kind = ?": which.kind,
         "run_id = ?": which.run_id,
         "created_at < ?": which.before,
     }
-    conditions, values = _where(wanted)
-    return f"SELECT {_ENTRY_COLUMNS} FROM af_entries{conditions} ORDER BY created_at, id", values
 
 
 def _where(wanted: dict[str, Any]) -> Query:

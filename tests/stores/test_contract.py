@@ -155,6 +155,27 @@ class TestEntries:
         assert keys(store.entries(EntryFilter(before=2.0))) == ["early"]
         assert keys(store.entries(EntryFilter(before=2.5))) == ["early", "late"]
 
+    def test_the_newest_entries_come_first_with_what_they_were_called_with(self, store):
+        """`recent` gives so many of those that came last, with their detail and without their payloads."""
+        store.commit(Transaction(entries=tuple(entry(name, step="x", detail=f"[{name}]") for name in "123")))
+        store.commit(Transaction(entries=(entry("4", step="y", arguments="same"),)))
+
+        found = store.recent(EntryFilter(step="x"), 2)
+
+        assert [(each.key, each.detail, each.payload) for each in found] == [("3", "[3]", b""), ("2", "[2]", b"")]
+        assert keys(store.recent(EntryFilter(arguments="same"), 9)) == ["4"]
+        assert {each.detail for each in store.entries(EntryFilter())} == {""}
+
+    def test_the_pieces_of_a_version_are_kept_once(self, store):
+        """The first entry of a version says what it is made of; nobody can change it, and forgetting entries leaves it."""
+        pieces = {"m:f": "ab12", "m:\ud800": "0000"}
+        store.commit(Transaction(entries=(entry("1", step="x", version="v", pieces=pieces),)))
+        store.commit(Transaction(entries=(entry("2", step="x", version="v", pieces={"m:f": "ffff"}),), forget=("1",)))
+
+        assert store.pieces("x", "v") == pieces
+        assert store.pieces("x", "w") is None
+        assert store.pieces("y", "v") is None
+
     def test_conditions_of_a_filter_hold_together(self, store):
         """An entry is listed if all conditions accept it."""
         store.commit(

@@ -841,6 +841,9 @@ class TestPlanted:
             ("UPDATE af_entries SET tags = 5", lambda store: store.entries(EntryFilter())),
             ("UPDATE af_entries SET step = x'ff'", lambda store: store.entries(EntryFilter(tag="?"))),
             ("UPDATE af_entries SET step = CAST(x'ff' AS TEXT)", lambda store: store.entries(EntryFilter())),
+            ("UPDATE af_entries SET detail = x'ff'", lambda store: store.recent(EntryFilter(), 1)),
+            ("UPDATE af_versions SET pieces = 'no json'", lambda store: store.pieces("x", "v")),
+            ("UPDATE af_versions SET pieces = '[]'", lambda store: store.pieces("x", "v")),
             ("UPDATE af_runs SET status = 'unknown'", lambda store: store.run("r")),
             ("UPDATE af_runs SET id = 'r', error = CAST(x'c0' AS TEXT)", lambda store: store.runs(RunFilter())),
             ("DROP TABLE af_runs", lambda store: store.run("r")),
@@ -851,6 +854,7 @@ class TestPlanted:
     def test_what_cannot_be_read_is_damage(self, disk, statement, read):
         """A row or a table that agentflow would not have written is a typed error."""
         disk.commit(put("key", run=RunRecord(id="r", workflow="w", session_id="s", call="c")))
+        disk.commit(Transaction(entries=(Entry(key="k", payload=b"", step="x", version="v", pieces={}),)))
         disk.close()
         query(disk.path / "cache.db", statement)
 

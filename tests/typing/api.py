@@ -24,7 +24,7 @@ from agentflow._runs import RunStep
 from agentflow._state import State
 from agentflow.messages import Usage
 from agentflow.stores import DiskStore, MemoryStore, Store
-from agentflow.types import StateModel
+from agentflow.types import Difference, Explanation, StateModel
 
 # --- steps keep their signature, less the context
 
@@ -74,6 +74,9 @@ optional(url=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 assert_type(bare.key("u"), str)
 assert_type(bare.is_cached("u", fast=True), bool)
 assert_type(bare.forget("u"), int)
+assert_type(bare.explain("u", fast=True), Explanation)
+assert_type(bare.explain("u").differences, tuple[Difference, ...])
+bare.explain(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 bare.key(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 assert_type(bare.with_options(session_id="s", refresh=True)("u"), list[str])
 optional.seed(1, "u")
