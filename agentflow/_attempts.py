@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from agentflow._drive import Ask, Commit, Pause, Perform, Until, unwrapped
+from agentflow._explain import begin_execution
 from agentflow._flights import queueing
 from agentflow._frames import Frame, Token
 from agentflow._retry import Retries
@@ -101,7 +102,7 @@ class Attempts:
     def run(self, attempt: Callable[[Frame], Any]) -> Generator[Ask, None, Any]:
         """Execute until an attempt succeeds or the policy gives up; return its value."""
         self._began = time.monotonic()
-        self.call.begin_execution()
+        begin_execution(self.call)
         self.call.note(StepStarted(step=self.call.spec.name, key=self.call.key))
         pause = None
         while True:

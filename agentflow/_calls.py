@@ -25,6 +25,7 @@ from agentflow._keys import arguments_parts, encode, entry_key, mark, parts_dige
 from agentflow._logging import enabled, logger
 from agentflow._memo import Hit, Miss, Policy, Remembered
 from agentflow._serialization import StaleValue
+from agentflow._settings import debug
 from agentflow.events import StepHit
 from agentflow.exceptions import BudgetExceeded, RunError, StepTimeout, StoreCorrupt, StoreError
 from agentflow.stores._base import Entry, Transaction
@@ -234,10 +235,11 @@ class StepCall:
         if isinstance(state, BodyState) and state.is_touched:
             yield from state.saving()
 
-    def begin_execution(self) -> None:
-        """Take down what it is called with, before its body can change that."""
-        if self.key:
-            _ = self.detail
+    @property
+    def is_debugged(self) -> bool:
+        """Whether a miss is to tell why it is none."""
+        asked = self.run.debug if self.run else None
+        return enabled() and (debug() if asked is None else asked)
 
     def remaining(self) -> float | None:
         """Return the seconds that the call may still take, or None for as long as it likes.

@@ -83,19 +83,28 @@ class Execution:
         arguments: The bound arguments.
         refresh: What it asks to run again.
         caller: The frame that calls, if it is part of a run: then this is a child run.
+        debug: Whether the misses of its steps tell why; None: as its parent's do, else as the settings say.
 
     Attributes:
         token: Whether it may go on.
     """
 
     def __init__(
-        self, spec: WorkflowSpec, home: Home, arguments: Mapping[str, Any], refresh: Refresh, caller: Frame | None
+        self,
+        spec: WorkflowSpec,
+        home: Home,
+        arguments: Mapping[str, Any],
+        refresh: Refresh,
+        caller: Frame | None,
+        *,
+        debug: bool | None = None,
     ) -> None:
         self.spec = spec
         self.home = home
         self.arguments = arguments
         self.caller = caller if caller and caller.run else None
         self.refresh = refresh.joined(self.caller.run.refresh) if self.caller and self.caller.run else refresh
+        self.debug = self.caller.run.debug if debug is None and self.caller and self.caller.run else debug
         self.call = self._call()
         self.token = Token()
         self._claims = Claims(home, self.call, spec.continuation)
@@ -179,7 +188,7 @@ class Execution:
         return True
 
     def _begun(self, claim: Claim) -> Generator[Ask, None, None]:
-        run = ActiveRun(claim.record, self.home, self.refresh)
+        run = ActiveRun(claim.record, self.home, self.refresh, debug=self.debug)
         try:
             run.token = self.token
             self.token.check()

@@ -15,6 +15,7 @@ import pydantic_core
 from agentflow._detail import Detail
 from agentflow._explanation import Difference, Explanation
 from agentflow._memo import Hit
+from agentflow.exceptions import StoreError
 from agentflow.stores._base import EntryFilter, RunFilter
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from agentflow._memo import Miss
     from agentflow.stores._base import Entry
 
-__all__ = ["explained", "explained_miss"]
+__all__ = ["begin_execution", "explained"]
 
 _MOST_CALLS: Final = 200
 """Remembered calls that are compared, in this session and elsewhere each."""
@@ -47,11 +48,27 @@ def explained(call: StepCall, decode: Callable[[bytes], Any]) -> Explanation:
         return _about(call, "not_remembered")
     found = call.examined(decode)
     if not isinstance(found, Hit):
-        return explained_miss(call, found)
+        return _explained_miss(call, found)
     return _about(call, "remembered", found.remembered.created_at, found.remembered.run_id)
 
 
-def explained_miss(call: StepCall, miss: Miss) -> Explanation:
+def begin_execution(call: StepCall) -> None:
+    """Take down what a call that missed was made with, before its body can change that; and log why it missed, if that is asked for."""
+    if call.key:
+        _ = call.detail
+    if call.is_debugged:
+        call.log("step.miss", why=_why(call))
+
+
+def _why(call: StepCall) -> str:
+    try:
+        found = _explained_miss(call, call.miss) if call.key else _about(call, "not_remembered")
+    except StoreError as error:  # what is only told must not fail what is done
+        return f"it is not remembered; the store could not say more: {error}"
+    return "; ".join(line.strip() for line in str(found).splitlines()[1:])
+
+
+def _explained_miss(call: StepCall, miss: Miss) -> Explanation:
     """Return why a call is a miss, after what a look at the store found."""
     if miss.why == "new":
         return _refused(call) or _nearest(call)

@@ -142,13 +142,15 @@ class ActiveRun:
         record: The run's row as last written.
         home: Whose memory it works in.
         refresh: What it was asked to run again.
+        debug: Whether the misses of its steps tell why; None: as the settings say.
         token: Whether it may go on.
     """
 
-    def __init__(self, record: RunRecord, home: Home, refresh: Refresh) -> None:
+    def __init__(self, record: RunRecord, home: Home, refresh: Refresh, *, debug: bool | None = None) -> None:
         self.record = record
         self.home = home
         self.refresh = refresh
+        self.debug = debug
         self.token = Token()
         self._events: list[tuple[Event, int, float]] = []
         # A finalizer (of a stream that nobody holds any more) may say something while its own thread is in here: hence RLock.

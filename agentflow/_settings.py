@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "checked_executor",
     "configure",
+    "debug",
     "default_executor",
     "default_store",
     "max_runs",
@@ -44,6 +45,7 @@ class _Settings:
     require_session: bool | None = None
     executor: str | Executor | None = None
     max_runs: int | None = None
+    debug: bool | None = None
 
 
 _settings: Final = _Settings()
@@ -57,6 +59,7 @@ def configure(
     require_session: bool | Unset | None = UNSET,
     executor: str | Executor | Unset | None = UNSET,
     max_runs: int | Unset | None = UNSET,
+    debug: bool | Unset | None = UNSET,
 ) -> None:
     """Set this process's defaults; what is not named stays as it is.
 
@@ -75,16 +78,18 @@ def configure(
         executor: Where `Workflow.start` has runs executed: `"thread"` (this process), or an `agentflow.executors.Executor`.
             None: `"thread"`.
         max_runs: How many runs the executor `"thread"` executes at once; more wait as `pending`. None: 32.
+        debug: Whether every miss of a step logs why it was none, as `step.explain()` tells it. It is a line of level DEBUG of the logger
+            `agentflow`, so logging must be set up to show it. None: what `AGENTFLOW_DEBUG` says, else False.
 
     Raises:
         UsageError: If a setting cannot be what it is.
     """
     if not isinstance(store, Unset):
         _settings.store = None if store is None else store_at(store)
-    if not isinstance(require_session, Unset | bool | None):
-        raise UsageError(f"require_session={require_session!r}: write True, False or None")
     if not isinstance(require_session, Unset):
-        _settings.require_session = require_session
+        _settings.require_session = _switch("require_session", require_session)
+    if not isinstance(debug, Unset):
+        _settings.debug = _switch("debug", debug)
     if not isinstance(executor, Unset):
         _settings.executor = None if executor is None else checked_executor(executor)
     if not isinstance(max_runs, Unset):
@@ -118,6 +123,12 @@ def max_runs() -> int:
     return _settings.max_runs or _MAX_RUNS
 
 
+def _switch(name: str, value: object) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    raise UsageError(f"{name}={value!r}: write True, False or None")
+
+
 def default_store() -> Store:
     """Return the store in force where a call and a run name none."""
     return _settings.store or store_at(os.environ.get("AGENTFLOW_STORE") or DEFAULT_DIRECTORY)
@@ -125,9 +136,16 @@ def default_store() -> Store:
 
 def require_session() -> bool:
     """Whether a workflow call must name its session."""
-    if _settings.require_session is not None:
-        return _settings.require_session
-    return os.environ.get("AGENTFLOW_REQUIRE_SESSION", "").lower() in _TRUE
+    return _is_on(_settings.require_session, "AGENTFLOW_REQUIRE_SESSION")
+
+
+def debug() -> bool:
+    """Whether every miss tells why, where a run does not say."""
+    return _is_on(_settings.debug, "AGENTFLOW_DEBUG")
+
+
+def _is_on(setting: bool | None, variable: str) -> bool:  # noqa: FBT001 - a setting, None where there is none
+    return os.environ.get(variable, "").lower() in _TRUE if setting is None else setting
 
 
 def store_at(place: str | os.PathLike[str] | Store) -> Store:

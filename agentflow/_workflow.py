@@ -54,6 +54,7 @@ class WorkflowOptions:
     store: Store | None = None
     refresh: Refresh = attrs.field(factory=Refresh)
     executor: str | Executor | None = None
+    debug: bool | None = None
 
 
 class Workflow(Decorated, Generic[P, T]):
@@ -151,6 +152,7 @@ class Workflow(Decorated, Generic[P, T]):
         refresh: bool | str | Step[Any, Any] | Iterable[str | Step[Any, Any]] | None = None,
         store: str | os.PathLike[str] | Store | None = None,
         executor: str | Executor | None = None,
+        debug: bool | None = None,
     ) -> Self:
         """Return the same workflow with other options; what is not named stays.
 
@@ -170,6 +172,8 @@ class Workflow(Decorated, Generic[P, T]):
                 and model requests too. Each call of a step is made anew once per run; the old result stays until the new one is durable.
             store: Which store to use.
             executor: Where `start` has it executed, as `configure(executor=)` takes it.
+            debug: Whether every miss of a step in the run, and in those of the workflows that it calls, logs why it was none;
+                see `agentflow.configure`.
 
         Raises:
             UsageError: If an option cannot be what it is.
@@ -180,6 +184,7 @@ class Workflow(Decorated, Generic[P, T]):
             store=options.store if store is None else store_at(store),
             refresh=options.refresh if refresh is None else _refresh(refresh),
             executor=options.executor if executor is None else checked_executor(executor),
+            debug=options.debug if debug is None else debug,
         )
         return type(self)(self._spec, changed)
 
@@ -196,7 +201,8 @@ class Workflow(Decorated, Generic[P, T]):
         home = Home(self._store(), self.name, self._session_id(arguments, frame))
         # A step that no run calls has a frame, too, but no session to hand on.
         is_child = not apart and frame is not None and frame.home.store.identity == home.store.identity
-        return Execution(self._spec, home, arguments, self._options.refresh, frame if is_child else None)
+        options, caller = self._options, frame if is_child else None
+        return Execution(self._spec, home, arguments, options.refresh, caller, debug=options.debug)
 
     def _session_id(self, arguments: dict[str, Any], frame: Frame | None) -> str:
         if self._options.session_id is not None:

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from pydantic import BaseModel, SecretStr
 
-from agentflow import Context, NoKey, cached_step, workflow
+from agentflow import Context, NoKey, cached_step, configure, workflow
 from agentflow._settings import using_store
-from agentflow.exceptions import UnkeyableArgument
+from agentflow.exceptions import UnkeyableArgument, UsageError
 from agentflow.stores import DiskStore, MemoryStore
 from agentflow.stores._base import EntryFilter
 from agentflow.types import Difference
@@ -489,6 +489,83 @@ def test_another_process_explains_as_well(tmp_path):
     assert run(2, "print(scale.explain(1).hit)") == "True\n"
     assert "argument number: 5 here, 1 there" in run(2, "print(scale.explain(5))")
     assert "code program:FACTOR has changed" in run(3, "print(scale.explain(1))")
+
+
+@pytest.fixture
+def lines(caplog):
+    """The texts of the misses that were logged."""
+    caplog.set_level("DEBUG", logger="agentflow")
+    yield lambda: [record.getMessage() for record in caplog.records if record.getMessage().startswith("step.miss")]
+    configure(debug=None)
+
+
+def test_every_miss_tells_why_if_it_is_asked_to(lines, monkeypatch):
+    """By `configure(debug=True)` or the environment; a hit says nothing, and without being asked nobody does."""
+    scaled(1)
+    configure(debug=True)
+    scaled(1)
+    scaled(2)
+    configure(debug=False)
+    scaled(3)
+    configure(debug=None)
+    monkeypatch.setenv("AGENTFLOW_DEBUG", "1")
+    scaled(4)
+
+    first, second = lines()
+
+    assert "argument number: 2 here, 1 there" in first
+    assert "number: 4 here" in second
+    assert "\n" not in first
+
+
+def test_a_run_can_be_asked_to_tell_its_misses(lines):
+    """`with_options(debug=)` holds for the run, for streams and async steps in it, and for the runs that it begins; over the setting."""
+
+    @cached_step
+    def items(n: int):
+        yield n
+
+    @workflow
+    def inner(n: int) -> int:
+        return scaled(n)
+
+    @workflow
+    def outer(n: int) -> int:
+        list(items(n))
+        return inner(n)
+
+    outer(1)
+    outer.with_options(debug=True)(2)
+    configure(debug=True)
+    outer.with_options(debug=False)(3)
+
+    assert len(lines()) == 2
+    assert all("2 here, 1 there" in line for line in lines())
+
+
+def test_a_miss_that_cannot_be_explained_is_executed_all_the_same(lines, tmp_path):
+    """What the log would tell is damaged: the step runs."""
+    import sqlite3
+
+    store = DiskStore(tmp_path / "other")
+    with using_store(store):
+        scaled(1)
+        with sqlite3.connect(tmp_path / "other" / "cache.db") as con:
+            con.execute("UPDATE af_entries SET detail = x'ff'")
+        con.close()
+        configure(debug=True)
+
+        assert scaled(2) == 6
+    store.close()
+
+    assert "could not say more" in lines()[0]
+
+
+@pytest.mark.parametrize("wrong", ["yes", 1])
+def test_debug_is_true_false_or_none(wrong):
+    """Anything else is refused."""
+    with pytest.raises(UsageError, match="debug="):
+        configure(debug=wrong)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
