@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, 
 from agentflow._calls import StepSpec
 from agentflow._fingerprint import CodeVersion
 from agentflow._keys import not_keyed
+from agentflow._options import function
 from agentflow._registry import claim_name
 from agentflow._retry import RetryPolicy, retry_policy, seconds
 from agentflow._signature import Colour, Shape
@@ -159,6 +160,9 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
     limit = None if timeout is None else seconds(timeout, what="timeout")
     life = None if ttl is None else seconds(ttl, what="ttl")
     policy = retry_policy(retry)
+    for option, given in (("key", key), ("cache_if", cache_if)):
+        if given is not None:
+            function(given, option)
 
     def decorate(fn: Callable[..., Any]) -> Step[Any, Any]:
         shape = Shape.of(fn, what="cached_step", ctx=ctx)

@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from agentflow._frames import FRAME
+from agentflow._options import whole
 from agentflow.events import MapProgressed
 from agentflow.exceptions import UsageError
 
@@ -38,8 +39,8 @@ def map_over(
         raise UsageError(f"map() calls functions that return, and {_name(fn)} yields: iterate it instead")
     if not iterables:
         raise UsageError(f"map({_name(fn)}) was given nothing to go over")
-    if max_concurrency is not None and max_concurrency < 1:
-        raise UsageError(f"max_concurrency={max_concurrency!r}: at least one must be allowed to run")
+    if max_concurrency is not None:
+        whole(max_concurrency, "max_concurrency")
     mapping = _Mapping(frame, fn, list(zip(*iterables, strict=False)), collect=return_exceptions)
     if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
         return _in_tasks(mapping, max_concurrency)

@@ -18,7 +18,7 @@ from agentflow.exceptions import NameConflict, UsageError
 if TYPE_CHECKING:
     from agentflow._signature import Shape
 
-__all__ = ["Returns", "claim_name", "learn_types", "returns"]
+__all__ = ["Returns", "claim_name", "learn_types", "names_of", "returns"]
 
 _places: Final[dict[tuple[str, str], str]] = {}
 _unlearned: Final[list[Shape]] = []
@@ -49,6 +49,12 @@ def claim_name(kind: str, name: str | None, shape: Shape) -> str:
             "give one of them another name="
         )
     return name
+
+
+def names_of(kind: str) -> list[str]:
+    """Return the names that workflows, or steps, of this process have."""
+    with _mutex:
+        return [name for holder, name in _places if holder == kind]
 
 
 def learn_types() -> None:

@@ -14,6 +14,7 @@ from agentflow._claims import status_of
 from agentflow._drive import adrive, drive
 from agentflow._failures import Failure
 from agentflow._run_steps import RunStep, steps_of, usage_of
+from agentflow._options import text, whole
 from agentflow._settings import default_store, store_at
 from agentflow._threads import THREADS
 from agentflow.events import Event
@@ -171,7 +172,12 @@ class Run:
         return [Run(record.id, self._store) for record in reversed(records)]
 
     def events(self, after: int = 0) -> list[Event]:
-        """List what has happened in it and is recorded, in order; only what came after that number, if one is given."""
+        """List what has happened in it and is recorded, in order; only what came after that number, if one is given.
+
+        Raises:
+            UsageError: If that is no number of an event.
+        """
+        whole(after, "after", least=0)
         return [_event(record.data, record.run_id, record.seq) for record in self._store.events(self.id, after)]
 
     def _recorded_events(self) -> list[Event]:
@@ -207,9 +213,10 @@ def get_run(run_id: str, *, store: str | os.PathLike[str] | Store | None = None)
 
     Raises:
         RunNotFound: If the store has no such run; the message names the store.
+        UsageError: If the id is none.
     """
     place = default_store() if store is None else store_at(store)
-    if place.run(run_id) is None:
+    if place.run(text(run_id, "run_id")) is None:
         raise _not_found(run_id, place)
     return Run(run_id, place)
 
@@ -230,9 +237,17 @@ def list_runs(
         status: Only those of this status, or of one of these.
         limit: At most so many; None for all.
         store: Where to look, instead of the default store.
+
+    Raises:
+        UsageError: If one of these cannot be what it is.
     """
     place = default_store() if store is None else store_at(store)
-    found = place.runs(RunFilter(workflow=workflow, session_id=session_id), None if status is not None else limit)
+    limit = None if limit is None else whole(limit, "limit", least=0)
+    which = RunFilter(
+        workflow=None if workflow is None else text(workflow, "workflow"),
+        session_id=None if session_id is None else text(session_id, "session_id"),
+    )
+    found = place.runs(which, None if status is not None else limit)
     runs = [Run(record.id, place) for record in found]
     if status is None:
         return runs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,11 @@ import attrs
 
 from agentflow._body_state import BodyState
 from agentflow._calls import plain_transaction
+from agentflow._options import text, whole
+from agentflow._registry import names_of
 from agentflow._retry import seconds
 from agentflow._runs import Run
+from agentflow.exceptions import UsageError
 from agentflow.stores._base import EntryFilter, RunFilter, Transaction
 
 if TYPE_CHECKING:
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from agentflow._state_values import Values
     from agentflow.types import Duration
 
-__all__ = ["RememberedStep", "Session"]
+__all__ = ["RememberedStep", "Session", "check_step_name"]
 
 
 @attrs.frozen(kw_only=True)
@@ -92,7 +96,12 @@ class Session:
         return BodyState(self._home, plain_transaction, _unbounded, values=self._values)
 
     def runs(self, limit: int | None = None) -> list[Run]:
-        """List its runs, newest first."""
+        """List its runs, newest first; so many at most.
+
+        Raises:
+            UsageError: If the limit is no whole number.
+        """
+        limit = None if limit is None else whole(limit, "limit", least=0)
         which = RunFilter(workflow=self.workflow, session_id=self.id)
         return [Run(record.id, self._home.store) for record in self._home.store.runs(which, limit)]
 
@@ -122,11 +131,17 @@ class Session:
         """Forget remembered results; return how many.
 
         Args:
-            step: Only those of this step, as an object or by name.
+            step: Only those of this step, as an object or by name. Results of scope `"global"` belong to no session:
+                `step.forget(...)` forgets those.
             tag: Only those with this tag.
             older_than: Only those completed longer ago than this.
-            version: Only those of this version.
+            version: Only those of this version, as `steps()` gives it.
+
+        Raises:
+            UsageError: If there is no such step, in this process or in the store, or if a condition cannot be what it is.
         """
+        tag = None if tag is None else text(tag, "tag")
+        version = None if version is None else text(version, "version")
         before = None if older_than is None else time.time() - seconds(older_than, what="older_than")
         which = self._which(step, kind="step", tag=tag, before=before, version=version)
         keys = tuple(entry.key for entry in self._home.store.entries(which))
@@ -140,8 +155,39 @@ class Session:
         self.__dict__.pop("state", None)
 
     def _which(self, step: Any, **more: Any) -> EntryFilter:
-        name = None if step is None else getattr(step, "name", step)
+        name = None if step is None else text(getattr(step, "name", step), "step")
+        if name is not None:
+            check_step_name(self._home, name, "forget")
         return EntryFilter(workflow=self.workflow, session_id=self.id, step=name, **more)
+
+
+def check_step_name(home: Home, name: str, what: str) -> None:
+    """Refuse the name of a step that is known neither to this process nor to the store: it can only be misspelled.
+
+    Args:
+        home: Whose store is meant, and whose steps are proposed instead.
+        name: The name.
+        what: Who was given it, for the message.
+
+    Raises:
+        UsageError: If it is known nowhere.
+    """
+    known = names_of("cached_step")
+    if name in known or home.store.recent(EntryFilter(step=name, kind="step"), 1):
+        return
+    remembered = home.store.recent(EntryFilter(workflow=home.workflow, session_id=home.session_id, kind="step"), 200)
+    near = _near(name, {*known, *(entry.step for entry in remembered)})
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "a step's name is its .name"
+    raise UsageError(
+        f"{what}: there is no step {name!r}, neither in this process nor in the store at {home.store.location}: {hint}"
+    )
+
+
+def _near(name: str, known: set[str]) -> list[str]:
+    """Return names that are meant, perhaps: like this one as a whole, or without their modules."""
+    by_tail = {each.rpartition(":")[2]: each for each in sorted(known)}
+    found = [by_tail[tail] for tail in get_close_matches(name.rpartition(":")[2], by_tail)]
+    return list(dict.fromkeys([*found, *get_close_matches(name, sorted(known))]))[:3]
 
 
 def _unbounded() -> None:

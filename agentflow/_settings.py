@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from agentflow._options import whole, yes_or_no
 from agentflow.exceptions import UsageError
 from agentflow.stores import DiskStore, MemoryStore, Store
 from agentflow.types import UNSET, Unset
@@ -87,13 +88,13 @@ def configure(
     if not isinstance(store, Unset):
         _settings.store = None if store is None else store_at(store)
     if not isinstance(require_session, Unset):
-        _settings.require_session = _switch("require_session", require_session)
+        _settings.require_session = None if require_session is None else yes_or_no(require_session, "require_session")
     if not isinstance(debug, Unset):
-        _settings.debug = _switch("debug", debug)
+        _settings.debug = None if debug is None else yes_or_no(debug, "debug")
     if not isinstance(executor, Unset):
         _settings.executor = None if executor is None else checked_executor(executor)
     if not isinstance(max_runs, Unset):
-        _settings.max_runs = None if max_runs is None else _checked_max_runs(max_runs)
+        _settings.max_runs = None if max_runs is None else whole(max_runs, "max_runs")
 
 
 def checked_executor(executor: str | Executor) -> str | Executor:
@@ -107,12 +108,6 @@ def checked_executor(executor: str | Executor) -> str | Executor:
     raise UsageError(f'executor={executor!r}: write "thread", or an object of agentflow.executors')
 
 
-def _checked_max_runs(max_runs: object) -> int:
-    if isinstance(max_runs, int) and not isinstance(max_runs, bool) and max_runs > 0:
-        return max_runs
-    raise UsageError(f"max_runs={max_runs!r}: write how many runs are executed at once, 1 or more")
-
-
 def default_executor() -> str | Executor:
     """Return the executor in force where a workflow names none."""
     return _settings.executor or EXECUTORS[0]
@@ -121,12 +116,6 @@ def default_executor() -> str | Executor:
 def max_runs() -> int:
     """Return how many background runs this process executes at once."""
     return _settings.max_runs or _MAX_RUNS
-
-
-def _switch(name: str, value: object) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    raise UsageError(f"{name}={value!r}: write True, False or None")
 
 
 def default_store() -> Store:

@@ -19,6 +19,7 @@ from agentflow._generators import AsyncSource, Source
 from agentflow._interventions import INSTEAD
 from agentflow._mapping import map_over
 from agentflow._memo import StreamCodec
+from agentflow._options import text, whole, yes_or_no
 from agentflow._registry import learn_types, returns
 from agentflow._retry import RetryPolicy, retry_policy, seconds
 from agentflow._serialization import codec_for
@@ -84,13 +85,7 @@ def limiter_of(max_concurrency: int | None) -> Limiter | None:
     Raises:
         UsageError: If that is none.
     """
-    if max_concurrency is None:
-        return None
-    if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
-        raise UsageError(
-            f"max_concurrency={max_concurrency!r}: a whole number, and at least one must be allowed to run"
-        )
-    return Limiter(max_concurrency)
+    return None if max_concurrency is None else Limiter(whole(max_concurrency, "max_concurrency"))
 
 
 class Step(Decorated, Generic[P, T]):
@@ -232,13 +227,16 @@ class Step(Decorated, Generic[P, T]):
             retry: As of `cached_step`.
             timeout: As of `cached_step`.
             max_concurrency: As of `cached_step`; counted apart from the step it is made of.
+
+        Raises:
+            UsageError: If an option cannot be what it is.
         """
         options = self._options
         changed = Options(
             session_id=options.session_id if session_id is None else checked_session(session_id),
-            workflow=options.workflow if workflow is None else workflow,
+            workflow=options.workflow if workflow is None else text(workflow, "workflow"),
             store=options.store if store is None else store_at(store),
-            refresh=options.refresh if refresh is None else refresh,
+            refresh=options.refresh if refresh is None else yes_or_no(refresh, "refresh"),
         )
         spec = self._spec
         if not isinstance(ttl, Unset):

@@ -18,10 +18,11 @@ from agentflow._generators import AsyncSource, Item, Source, refuse_sent
 from agentflow._interruption import Interruption
 from agentflow._loading import Loaded, refuse_while_loading
 from agentflow._memo import StreamCodec, mark_stream
+from agentflow._options import whole, yes_or_no
 from agentflow._registry import learn_types, returns
 from agentflow._runs import Run
 from agentflow._serialization import codec_for
-from agentflow._session import Session
+from agentflow._session import Session, check_step_name
 from agentflow._settings import checked_executor, default_store, require_session, store_at
 from agentflow._shared_stream import decode_stream, stream_result
 from agentflow._signature import call_by_name
@@ -138,8 +139,13 @@ class Workflow(Decorated, Generic[P, T]):
         return Session(Home(self._store(), self.name, checked_session(session_id)), self._spec.values)
 
     def sessions(self, limit: int | None = None) -> list[Session]:
-        """List the sessions that this workflow has, by their ids."""
+        """List the sessions that this workflow has, by their ids; so many at most.
+
+        Raises:
+            UsageError: If the limit is no whole number.
+        """
         store = self._store()
+        limit = None if limit is None else whole(limit, "limit", least=0)
         return [
             Session(Home(store, self.name, session_id), self._spec.values)
             for session_id in store.sessions(self.name, limit)
@@ -170,6 +176,7 @@ class Workflow(Decorated, Generic[P, T]):
             session_id: The session, instead of what the workflow's `session=` gives.
             refresh: Steps to run again although they are remembered, as objects or names; True for all of them, those they call
                 and model requests too. Each call of a step is made anew once per run; the old result stays until the new one is durable.
+                A name that neither this process nor the store knows is refused by the call.
             store: Which store to use.
             executor: Where `start` has it executed, as `configure(executor=)` takes it.
             debug: Whether every miss of a step in the run, and in those of the workflows that it calls, logs why it was none;
@@ -184,7 +191,7 @@ class Workflow(Decorated, Generic[P, T]):
             store=options.store if store is None else store_at(store),
             refresh=options.refresh if refresh is None else _refresh(refresh),
             executor=options.executor if executor is None else checked_executor(executor),
-            debug=options.debug if debug is None else debug,
+            debug=options.debug if debug is None else yes_or_no(debug, "debug"),
         )
         return type(self)(self._spec, changed)
 
@@ -202,6 +209,8 @@ class Workflow(Decorated, Generic[P, T]):
         # A step that no run calls has a frame, too, but no session to hand on.
         is_child = not apart and frame is not None and frame.home.store.identity == home.store.identity
         options, caller = self._options, frame if is_child else None
+        for name in options.refresh.steps:
+            check_step_name(home, name, "refresh")
         return Execution(self._spec, home, arguments, options.refresh, caller, debug=options.debug)
 
     def _session_id(self, arguments: dict[str, Any], frame: Frame | None) -> str:
@@ -267,9 +276,7 @@ def current_frame_or_none() -> Frame | None:
 def _refresh(asked: bool | str | Step[Any, Any] | Iterable[str | Step[Any, Any]]) -> Refresh:  # noqa: FBT001 - as it was asked for
     if isinstance(asked, bool):
         return Refresh(everything=asked)
-    if isinstance(asked, str | Step):
-        asked = [asked]
-    steps = list(asked)
+    steps: list[Any] = [asked] if isinstance(asked, str | Step) or not hasattr(asked, "__iter__") else list(asked)
     for step in steps:
         if not isinstance(step, str | Step):
             raise UsageError(f"refresh={asked!r}: write True, or steps or their names")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, 
 from agentflow._cached_step import check_options, ignored
 from agentflow._execution import WorkflowSpec
 from agentflow._loading import note_workflow
+from agentflow._options import function, whole
 from agentflow._registry import claim_name
 from agentflow._retry import seconds
 from agentflow._run import Continuation
@@ -158,8 +159,9 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
 ) -> Callable[[Callable[..., Any]], Workflow[Any, Any]]:
     if not (session is None or isinstance(session, str) or callable(session)):
         raise UsageError(f"session={session!r}: write an id, or a function of the workflow's arguments that gives one")
-    if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
-        raise UsageError(f"max_attempts={max_attempts!r} counts all attempts, the first one too: write 1 or more")
+    whole(max_attempts, "max_attempts")
+    if key is not None:
+        function(key, "key")
     values = None if state is None else ModelValues(state)
     within = None if resume_within is None else seconds(resume_within, what="resume_within")
 

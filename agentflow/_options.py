@@ -1,0 +1,67 @@
+"""What options may be: one check for each kind, so that a wrong one is refused where it is given, and always in the same words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agentflow.exceptions import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["function", "text", "whole", "yes_or_no"]
+
+
+def text(value: object, what: str) -> str:
+    """Return an option that is a text.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if isinstance(value, str):
+        return value
+    raise UsageError(f"{what}={value!r}: write a str, not {_kind(value)}")
+
+
+def whole(value: object, what: str, *, least: int = 1) -> int:
+    """Return an option that is a whole number.
+
+    Args:
+        value: The option.
+        what: Its name, for the message.
+        least: The smallest that makes sense.
+
+    Raises:
+        UsageError: If it is none, or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"{what}={value!r}: write a whole number, not {_kind(value)}")
+    if value < least:
+        raise UsageError(f"{what}={value!r}: write {least} or more")
+    return value
+
+
+def yes_or_no(value: object, what: str) -> bool:
+    """Return an option that is True or False.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    if isinstance(value, bool):
+        return value
+    raise UsageError(f"{what}={value!r}: write True, False or None, not {_kind(value)}")
+
+
+def function(value: object, what: str) -> Callable[..., Any]:
+    """Return an option that is a function.
+
+    Raises:
+        UsageError: If it cannot be called.
+    """
+    if callable(value):
+        return value
+    raise UsageError(f"{what}={value!r}: write a function, not {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}"
