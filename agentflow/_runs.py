@@ -13,8 +13,8 @@ from agentflow._answers import answered, checked_timeout, result_json, result_of
 from agentflow._claims import status_of
 from agentflow._drive import adrive, drive
 from agentflow._failures import Failure
-from agentflow._run_steps import RunStep, steps_of, usage_of
 from agentflow._options import text, whole
+from agentflow._run_steps import RunStep, steps_of, usage_of
 from agentflow._settings import default_store, store_at
 from agentflow._threads import THREADS
 from agentflow.events import Event

@@ -111,7 +111,7 @@ class Session:
             RememberedStep(
                 step=entry.step,
                 key=entry.key,
-                version=entry.version,
+                version=entry.version.removeprefix("="),
                 created_at=datetime.fromtimestamp(entry.created_at, UTC),
                 run_id=entry.run_id,
                 size=entry.size,
@@ -135,7 +135,7 @@ class Session:
                 `step.forget(...)` forgets those.
             tag: Only those with this tag.
             older_than: Only those completed longer ago than this.
-            version: Only those of this version, as `steps()` gives it.
+            version: Only those of this version, as `steps()` gives it or as the step's decorator pins it.
 
         Raises:
             UsageError: If there is no such step, in this process or in the store, or if a condition cannot be what it is.
@@ -143,8 +143,9 @@ class Session:
         tag = None if tag is None else text(tag, "tag")
         version = None if version is None else text(version, "version")
         before = None if older_than is None else time.time() - seconds(older_than, what="older_than")
-        which = self._which(step, kind="step", tag=tag, before=before, version=version)
-        keys = tuple(entry.key for entry in self._home.store.entries(which))
+        which = self._which(step, kind="step", tag=tag, before=before)
+        found = self._home.store.entries(which)
+        keys = tuple(entry.key for entry in found if version is None or _is_of(entry.version, version))
         if keys:
             self._home.store.commit(Transaction(forget=keys))
         return len(keys)
@@ -159,6 +160,11 @@ class Session:
         if name is not None:
             check_step_name(self._home, name, "forget")
         return EntryFilter(workflow=self.workflow, session_id=self.id, step=name, **more)
+
+
+def _is_of(version: str, wanted: str) -> bool:
+    # Of a pinned version the store has the text after "=", and after "+" what tells the closures of one factory apart.
+    return wanted in (version, version.removeprefix("=")) or version.startswith(f"={wanted}+")
 
 
 def check_step_name(home: Home, name: str, what: str) -> None:

@@ -131,6 +131,31 @@ def test_what_is_remembered_is_administered_by_step_tag_age_and_version():
     assert session.steps() == []
 
 
+def test_a_pinned_version_is_forgotten_by_its_text():
+    """Also for the closures of one factory, which are told apart by what they have captured."""
+
+    def make(factor: int):
+        @cached_step(name="shop.options:scaled", version="7")
+        def scaled(number: int) -> int:
+            return number * factor
+
+        return scaled
+
+    plain = cached_step(name="shop.options:plain", version="7")(_same)
+    for step in (make(2), make(3), plain):
+        step.with_options(session_id="s", workflow=report.name)(1)
+    session = report.session("s")
+
+    assert {remembered.version.partition("+")[0] for remembered in session.steps()} == {"7"}
+    assert session.forget(version="8") == 0
+    assert session.forget(plain, version=session.steps()[-1].version) == 1
+    assert session.forget(version="7") == 2
+
+
+def _same(number: int) -> int:
+    return number
+
+
 def test_a_global_result_is_forgotten_by_its_step():
     """It belongs to no session."""
     shared("cats")
