@@ -76,13 +76,15 @@ class Messages(WireCodec):
         return self.post(path, body, request, stream=stream)
 
     def _settings(self, settings: ModelSettings, form: dict[str, Any]) -> dict[str, Any]:
-        """Return the options that were chosen; the most tokens must be said, and thinking comes on top of them."""
+        """Return the options that were chosen; the most tokens must be said, and a budget to think comes on top."""
         thinking, effort = self._thinking(settings)
-        most = settings.max_tokens or (16384 if _age(self.model) >= (4, 5) else 8192)
+        most = settings.max_tokens or (32_000 if _age(self.model) >= (4, 5) else 8192)
+        # Newer models, and older ones that think, refuse to be told how freely to choose their words.
+        sampled = _age(self.model) < (4, 7) and (thinking or {}).get("type") != "enabled"
         chosen = {
             "max_tokens": most + (thinking or {}).get("budget_tokens", 0),
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
+            "temperature": settings.temperature if sampled else None,
+            "top_p": settings.top_p if sampled else None,
             "stop_sequences": settings.stop and list(settings.stop),
             "thinking": thinking,
             "output_config": {**form, **effort} or None,

@@ -124,6 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         plan = self.server.plan
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.asked = body
         plan.seen.append(Seen(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
         reply = plan.always or (plan.replies.popleft() if plan.replies else answer({"error": "unplanned"}, 501))
         reply(self)

@@ -220,7 +220,8 @@ def test_options_are_sent_in_the_providers_words(dialect):
     body = sent(dialect.codec(), settings=settings)
 
     texts = json.dumps(body)
-    assert all(value in texts for value in ("0.5", "77", "0.9"))
+    known = ("77",) if dialect.provider == "anthropic" else ("0.5", "77", "0.9")
+    assert all(value in texts for value in known)
     assert body["user"] == "u1"
 
 
