@@ -8,6 +8,7 @@ handled: those show headers and addresses, and an exception keeps the one before
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,12 @@ LONGEST_WAIT: Final = 60.0
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 8.0
 _BODY_LIMIT, _MESSAGE_LIMIT = 2000, 500
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
+# Where providers say what is left of a limit, and when there will be more.
+_LIMITS: Final = (
+    ("x-ratelimit-remaining-{}", "x-ratelimit-reset-{}"),
+    ("anthropic-ratelimit-{}-remaining", "anthropic-ratelimit-{}-reset"),
+)
+_LIMITED: Final = ("requests", "tokens", "input-tokens", "output-tokens")
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 # Everything but tab and newline that moves a terminal's cursor or colours it.
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -74,6 +81,8 @@ def refused(codec: Codec, status: int, headers: Mapping[str, str], body: bytes, 
     asked = _asked(headers, now=now)
     if asked is None:
         asked = codec.asked_wait(body)
+    if asked is None and status == HTTPStatus.TOO_MANY_REQUESTS:
+        asked = _until_reset(headers, now=now)
     error = _status_error(codec, status, headers, codec.error_text(body), asked)
     return Failure(error, _should_retry(status, headers), asked)
 
@@ -182,6 +191,26 @@ def _asked(headers: Mapping[str, str], *, now: float) -> float | None:
     after = headers.get("retry-after", "")
     seconds = _number(after)
     return seconds if seconds is not None else _seconds_until(after, now)
+
+
+def _until_reset(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Return the seconds until the last of the limits that are used up begins anew, None if none is said to be."""
+    pairs = [(remaining.format(kind), reset.format(kind)) for remaining, reset in _LIMITS for kind in _LIMITED]
+    used_up = [headers.get(reset, "") for remaining, reset in pairs if headers.get(remaining, "").strip() == "0"]
+    waits = [wait for text in used_up if (wait := _duration(text, now)) is not None]
+    return max(waits, default=None)
+
+
+def _duration(text: str, now: float) -> float | None:
+    """Return the seconds of a text like "6m0s" or "120ms", or until a time like "2026-11-22T10:00:00Z"."""
+    try:
+        return max(0.0, datetime.fromisoformat(text).timestamp() - now)
+    except (ValueError, OverflowError):
+        parts = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,6}(?:\.\d{1,9})?)(ms|s))?", text, re.ASCII)
+    if not text or parts is None:
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in parts.group(1, 2, 3))
+    return hours * 3600 + minutes * 60 + seconds / (1000 if parts[4] == "ms" else 1)
 
 
 def _number(text: str) -> float | None:

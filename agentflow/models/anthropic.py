@@ -167,11 +167,13 @@ def _turns(messages: Iterable[Message]) -> list[dict[str, Any]]:
     turns: list[dict[str, Any]] = []
     for message in messages:
         role = "assistant" if isinstance(message, ModelResponse) else "user"
-        if not turns or turns[-1]["role"] != role:
-            turns.append({"role": role, "content": []})
-        content: list[_Block] = turns[-1]["content"]
-        content += _blocks(message, content)
-    return [turn for turn in turns if turn["content"]]
+        before: list[_Block] = turns[-1]["content"] if turns and turns[-1]["role"] == role else []
+        blocks = _blocks(message, before)
+        if before:
+            before += blocks
+        elif blocks:
+            turns.append({"role": role, "content": blocks})
+    return turns
 
 
 def _blocks(message: Message, before: list[_Block]) -> list[_Block]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from datetime import UTC, datetime
 from email.utils import formatdate
 
 import pytest
 
 from agentflow.exceptions import AuthenticationFailed, ModelError, ModelHTTPError, ModelTimeout, RateLimited
 from agentflow.models._attempts import broken, redacted, refused, timed_out, unreachable
+from agentflow.models.google import GenerateContent
 from agentflow.models.openai import ChatCompletions
 
 from ._chat import HELLO
@@ -67,6 +69,43 @@ def test_the_provider_decides_on_a_retry(status, said, expected):
 def test_the_provider_says_how_long_to_wait(headers, expected):
     """Milliseconds before seconds before a date; never longer than a minute, and the same before each attempt."""
     assert waits(failure(503, headers), jitter=0.7, attempts=2) == [expected, expected]
+
+
+IN_20_S = datetime.fromtimestamp(NOW + 20, UTC).isoformat().replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "2m3s"}, 60),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "2s"}, 2),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "120ms"}, 0.12),
+        ({"x-ratelimit-remaining-tokens": "5", "x-ratelimit-reset-tokens": "20s"}, 0.5),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "soon"}, 0.5),
+        ({"x-ratelimit-remaining-tokens": "0"}, 0.5),
+        ({"anthropic-ratelimit-requests-remaining": "0", "anthropic-ratelimit-requests-reset": IN_20_S}, 20),
+        ({"anthropic-ratelimit-input-tokens-remaining": "0", "anthropic-ratelimit-input-tokens-reset": IN_20_S}, 20),
+        ({"retry-after": "3", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"}, 3),
+    ],
+)
+def test_a_limit_that_is_used_up_says_when_it_begins_anew(headers, expected):
+    """Where the provider does not say it outright; a limit that is not used up says nothing."""
+    assert waits(failure(429, headers), attempts=1) == [pytest.approx(expected)]
+
+
+def test_a_limit_counts_only_where_it_was_the_reason():
+    """Other errors come with the same headers."""
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"}
+
+    assert waits(failure(500, headers), attempts=1) == [0.5]
+
+
+def test_google_says_in_the_body_how_long_to_wait():
+    """Among the details of its error."""
+    codec = GenerateContent("google:g", "g")
+    body = b'{"error": {"code": 429, "message": "Quota.", "details": [{"@type": "RetryInfo", "retryDelay": "7.5s"}]}}'
+
+    assert waits(refused(codec, 429, {}, body, now=NOW), attempts=1) == [7.5]
 
 
 @pytest.mark.parametrize("nonsense", ["", "soon", "-5", "nan", "inf", "1e3", "٣", "Wed, 99 Foo 2026"])
