@@ -1,32 +1,44 @@
-"""What a step, a run and the state cost, as ratios to the floors of the same process; see docs/performance.md.
-
-    python benchmarks/steps.py
-
-Candidates and floors take turns in every repeat, and each ratio is that of one repeat: the machine's speed changes by the minute,
-the ratio does not. Shown are medians of the ratios, and of the microseconds for orientation.
-"""
+"""What steps, keys, values, runs and state cost: `steps.py DIRECTORY TIMES MANY LONG`, one repeat of everything; see `suite.py`."""
 
 from __future__ import annotations
 
-import argparse
+import hashlib
 import itertools
-import json
-import sqlite3
-import statistics
-import tempfile
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+from measuring import VALUE, Amounts, Bench, Sample, Work, bench, bytes_written, pair, printed, seconds
+from pydantic import BaseModel, TypeAdapter
+from pydantic_core import from_json, to_json
 
 from agentflow import Context, cached_step, workflow
 from agentflow._settings import using_store
-from agentflow.stores import DiskStore, MemoryStore
+from agentflow.stores import MemoryStore
 
-VALUE = {f"key {n}": "x" * 50 for n in range(16)}
+MIB = 2**20
+
+
+class Article(BaseModel):
+    url: str
+    title: str
+    words: list[str]
+
+
+class Search(BaseModel):
+    topic: str
+    articles: list[Article]
+
+
+SEARCH = Search(
+    topic="cats",
+    articles=[
+        Article(url=f"https://example.com/{n}", title="A page about cats", words=["word"] * 12) for n in range(7)
+    ],
+)
 """About one KiB encoded."""
-PAYLOAD = json.dumps(VALUE).encode()
-
-Work = Callable[[int], None]
 
 
 @cached_step(version="1")
@@ -34,125 +46,197 @@ def step(number: int) -> dict[str, str]:
     return VALUE
 
 
+@cached_step(version="1")
+def typed(number: int) -> Search:
+    return SEARCH
+
+
+@cached_step(version="1")
+def large(number: int) -> dict[str, str]:
+    return {"text": "x" * MIB}
+
+
+@cached_step(version="1")
+def asked(value: object) -> None: ...
+
+
+@cached_step(version="1")
+def asked_model(value: Search, limit: int = 5) -> None: ...
+
+
 @workflow
 def nothing(number: int) -> None: ...
 
 
-def raw(path: Path, synchronous: str) -> sqlite3.Connection:
-    con = sqlite3.connect(path, isolation_level=None)
-    con.execute("PRAGMA journal_mode = WAL")
-    con.execute(f"PRAGMA synchronous = {synchronous}")
-    con.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, key TEXT UNIQUE, value BLOB)")
-    return con
-
-
-def insert(con: sqlite3.Connection) -> Work:
-    numbers = itertools.count()
-    return lambda _: (
-        con.execute("INSERT INTO t (key, value) VALUES (?, ?)", (f"{next(numbers):064d}", PAYLOAD)) and None
-    )
-
-
-def select(con: sqlite3.Connection) -> Work:
-    con.execute("INSERT OR IGNORE INTO t (key, value) VALUES (?, ?)", ("k" * 64, PAYLOAD))
-    return lambda _: con.execute("SELECT value FROM t WHERE key = ?", ("k" * 64,)).fetchone() and None
-
-
-def miss() -> Work:
-    numbers = itertools.count()
-    return lambda _: step(next(numbers)) and None
-
-
-def hit() -> Work:
-    step(-1)
-    return lambda _: step(-1) and None
-
-
-def run() -> Work:
-    numbers = itertools.count()
-    return lambda _: nothing(next(numbers))
-
-
-def microseconds(work: Work, times: int) -> float:
-    began = time.perf_counter()
-    for number in range(times):
-        work(number)
-    return (time.perf_counter() - began) / times * 1e6
-
-
-def in_run(make: Callable[[Context], Work], times: int) -> float:
-    """Time work inside one run."""
-    found: list[float] = []
+def in_run(measure: Callable[[Context], Sample]) -> Sample:
+    """Measure inside one run."""
+    found: list[Sample] = []
 
     @workflow(name="benchmark")
     def flow(ctx: Context, number: int) -> None:
-        found.append(microseconds(make(ctx), times))
+        found.append(measure(ctx))
 
     flow(time.monotonic_ns())
     return found[0]
 
 
-def assign(ctx: Context) -> Work:
-    return lambda number: ctx.state.__setitem__("key", number)
+def missing() -> Work:
+    numbers = itertools.count()
+    return lambda: step(next(numbers))
 
 
-def measure(directory: Path, times: int) -> dict[str, float]:
-    """One repeat: everything once, in microseconds."""
-    full, normal = raw(directory / "full.db", "FULL"), raw(directory / "normal.db", "NORMAL")
-    power, process = DiskStore(directory / "power"), DiskStore(directory / "process", durability="process")
-    found = {"floor: insert, fsync": microseconds(insert(full), times)}
-    with using_store(power):
-        nothing(0)
-        found["step, missed (default: fsync)"] = in_run(lambda _: miss(), times)
-        found["run of nothing (default: fsync)"] = microseconds(run(), times)
-        found["state assignment (default: fsync)"] = in_run(assign, times)
-    found["floor: insert"] = microseconds(insert(normal), times)
-    with using_store(process):
-        nothing(0)
-        found["step, missed"] = in_run(lambda _: miss(), times)
-        found["run of nothing"] = microseconds(run(), times)
-        found["state assignment"] = in_run(assign, times)
-    found["floor: select"] = microseconds(select(normal), times * 10)
-    with using_store(process):
-        found["step, hit"] = in_run(lambda _: hit(), times * 10)
+def running() -> Work:
+    numbers = itertools.count()
+    return lambda: nothing(next(numbers))
+
+
+def assigning(ctx: Context) -> Work:
+    numbers = itertools.count()
+    return lambda: ctx.state.__setitem__("key", next(numbers))
+
+
+def hitting(call: Callable[[int], Any]) -> Work:
+    call(-1)
+    return lambda: call(-1)
+
+
+def kept(place: Path, amounts: Amounts) -> Iterator[Sample]:
+    """What is kept, in both durabilities: misses, runs, assignments."""
+    for durability, suffix in (("power", ""), ("process", ", process")):
+        with bench(place / durability, durability) as made:
+            nothing(0)
+            yield from kept_in(made, suffix, amounts.times)
+
+
+def kept_in(made: Bench, suffix: str, times: int) -> Iterator[Sample]:
+    yield in_run(lambda _: pair(f"miss{suffix}", missing(), made.insert, times))
+    yield pair(f"run{suffix}", running(), made.insert, times)
+    yield in_run(lambda ctx: pair(f"state{suffix}", assigning(ctx), made.insert, times))
+
+
+def found(place: Path, amounts: Amounts) -> Iterator[Sample]:
+    """What is found: hits of 1 KiB, typed, of 1 MiB."""
+    times = amounts.times * 5
+    with bench(place, "process") as made:
+        yield in_run(lambda _: pair("hit", hitting(step), made.select, times))
+        yield in_run(lambda _: typed_hit(times))
+        yield in_run(lambda _: pair("hit 1 MiB", hitting(large), reading(place), max(20, amounts.times // 10)))
+
+
+def typed_hit(times: int) -> Sample:
+    """What a typed hit costs more than an untyped one, against the validation of the same bytes."""
+    body, adapter = to_json(SEARCH), TypeAdapter(Search)
+    plain, model = hitting(step), hitting(typed)
+    more = pair("hit typed", model, plain, times)
+    validation = seconds(lambda: adapter.validate_json(body), times) / times
+    return Sample("hit typed", more.value - more.floor, validation)
+
+
+def reading(place: Path) -> Work:
+    path = place / "large.json"
+    path.write_bytes(to_json({"text": "x" * MIB}))
+    return lambda: from_json(path.read_bytes())
+
+
+def memory(amounts: Amounts, made: Bench) -> Iterator[Sample]:
+    """What is left without a disk."""
     with using_store(MemoryStore()):
-        found["step, missed, memory"] = in_run(lambda _: miss(), times)
-        found["step, hit, memory"] = in_run(lambda _: hit(), times * 10)
-    for closing in (full, normal, power, process):
-        closing.close()
-    return found
+        yield in_run(lambda _: pair("miss, memory", missing(), made.insert, amounts.times))
+        yield in_run(lambda _: pair("hit, memory", hitting(step), made.select, amounts.times * 5))
+    yield Sample("fresh memory store", seconds(fresh_store, 20) / 20 * 1000)
 
 
-FLOORS = {
-    "step, missed (default: fsync)": "floor: insert, fsync",
-    "run of nothing (default: fsync)": "floor: insert, fsync",
-    "state assignment (default: fsync)": "floor: insert, fsync",
-    "step, missed": "floor: insert",
-    "run of nothing": "floor: insert",
-    "state assignment": "floor: insert",
-    "step, hit": "floor: select",
-    "step, missed, memory": "floor: insert",
-    "step, hit, memory": "floor: select",
-}
+def fresh_store() -> None:
+    store = MemoryStore()
+    with using_store(store):
+        step(1)
+        step(1)
+    store.close()
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description="Measure steps, runs and state against raw SQLite.")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--times", type=int, default=300)
-    asked = parser.parse_args()
-    repeats = []
-    for _ in range(asked.repeats):
-        with tempfile.TemporaryDirectory() as directory:
-            repeats.append(measure(Path(directory), asked.times))
-    print("| what | median µs | x floor |\n|---|---:|---:|")
-    for name in repeats[0]:
-        median = statistics.median(repeat[name] for repeat in repeats)
-        floor = FLOORS.get(name)
-        ratio = f"{statistics.median(repeat[name] / repeat[floor] for repeat in repeats):.2f}" if floor else ""
-        print(f"| {name} | {median:.0f} | {ratio} |")
+def keys(amounts: Amounts) -> Iterator[Sample]:
+    """What a key costs, against a digest over the same bytes."""
+    plain = {"topic": "cats", "limit": 5, "tags": ["a", "b"]}
+    with using_store(MemoryStore()):
+        yield pair("key, small", lambda: asked.key(plain), digesting(plain), amounts.times * 2)
+        yield pair("key, model", lambda: asked_model.key(SEARCH), digesting(SEARCH), amounts.times)
+        text = "x" * MIB
+        yield pair("key, 1 MiB", lambda: asked.key(text), lambda: hashlib.sha256(text.encode()).digest(), 10)
+        huge = b"x" * (100 * 10**6)
+        yield pair("key, 100 MB", lambda: asked.key(huge), lambda: hashlib.sha256(huge).digest(), 1, slices=1)
+
+
+def digesting(value: object) -> Work:
+    return lambda: hashlib.sha256(to_json(value)).digest()
+
+
+def values(amounts: Amounts) -> Iterator[Sample]:
+    """What the codec costs, against pydantic's own."""
+    adapter, body = TypeAdapter(Search), to_json(SEARCH)
+    encoded = typed._encode(SEARCH)
+    yield pair("value, encoded", lambda: typed._encode(SEARCH), lambda: to_json(SEARCH), amounts.times * 2)
+    yield pair("value, decoded", lambda: typed._decode(encoded), lambda: adapter.validate_json(body), amounts.times * 2)
+
+
+def history(place: Path, amounts: Amounts) -> Iterator[Sample]:
+    """The thousandth run of a session against the tenth."""
+    with bench(place, "process"):
+        run = running()
+        seconds(run, 5)
+        early = seconds(run, 10) / 10
+        seconds(run, amounts.many - 25)
+        yield Sample("run, late", seconds(run, 10) / 10, early)
+
+
+def growing(place: Path, amounts: Amounts) -> Iterator[Sample]:
+    """One key of many changed: time and bytes at 1 000 and 10 000 keys against 1."""
+    with bench(place, "process"):
+        costs = {size: in_session(size, amounts.times) for size in (1, amounts.many, amounts.many * 10)}
+    yield Sample("state, 1 000 keys", costs[amounts.many][0], costs[1][0])
+    yield Sample("state, 10 000 keys", costs[amounts.many * 10][0], costs[1][0])
+    yield Sample("state, 10 000 keys, bytes", costs[amounts.many * 10][1], costs[1][1])
+
+
+def in_session(size: int, times: int) -> tuple[float, float]:
+    found: list[tuple[float, float]] = []
+
+    @workflow(name="growing")
+    def flow(ctx: Context, number: int) -> None:
+        for key in range(size - 1):
+            ctx.state[f"key {key}"] = "x" * 50
+        change = assigning(ctx)
+        change()
+        before = bytes_written()
+        took = seconds(change, times)
+        found.append((took / times, (bytes_written() - before) / times))
+
+    flow.with_options(session_id=f"of {size}")(size)
+    return found[0]
+
+
+def decoration(amounts: Amounts) -> Iterator[Sample]:
+    """Decorating a function, in microseconds."""
+
+    def plain(topic: str, limit: int = 5) -> list[str]:
+        return [topic] * limit
+
+    yield Sample("decoration", seconds(lambda: cached_step(plain), amounts.times) / amounts.times * 1e6)
+
+
+def measure(place: Path, amounts: Amounts) -> list[Sample]:
+    with bench(place / "floors", "process") as made:
+        near = list(memory(amounts, made))
+    return [
+        *kept(place / "kept", amounts),
+        *found(place / "found", amounts),
+        *near,
+        *keys(amounts),
+        *values(amounts),
+        *history(place / "history", amounts),
+        *growing(place / "growing", amounts),
+        *decoration(amounts),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    printed(measure(Path(sys.argv[1]), Amounts(*map(int, sys.argv[2:5]))))

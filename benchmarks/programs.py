@@ -1,0 +1,104 @@
+"""Processes that the suite starts: `programs.py PROGRAM DIRECTORY [ARGUMENTS]`; each prints what it measured as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import agentflow
+from agentflow import cached_step, workflow
+from agentflow.stores import DiskStore
+
+PLACE = Path(sys.argv[2])
+agentflow.configure(store=DiskStore(PLACE / "store", durability="process"))
+VALUE = {f"key {n}": "x" * 50 for n in range(16)}
+executed: list[int] = []
+
+
+@cached_step(version="1")
+def step(number: int) -> dict[str, str]:
+    executed.append(number)
+    return VALUE
+
+
+@workflow(session="long")
+def counted(steps: int) -> float:
+    began = time.perf_counter()
+    for number in range(steps):
+        step(number)
+    return time.perf_counter() - began
+
+
+def killed(steps: int) -> object:
+    @workflow(name="replayed")
+    def flow(steps: int) -> float:
+        counted.fn(steps)
+        os._exit(9)
+
+    return flow(steps)
+
+
+def continued(steps: int) -> object:
+    @workflow(name="replayed")
+    def flow(steps: int) -> float:
+        return counted.fn(steps)
+
+    opened = time.perf_counter()
+    loop = flow(steps)
+    whole = time.perf_counter() - opened
+    return {"loop": loop, "whole": whole, "select": select(), "executed": len(executed)}
+
+
+def select() -> float:
+    """Return what a SELECT of one such row costs here."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from measuring import raw, seconds, selecting
+
+    con = raw(PLACE / "floor.db", "NORMAL")
+    cost = seconds(selecting(con), 2000) / 2000
+    con.close()
+    return cost
+
+
+def long(steps: int) -> object:
+    marks: list[float] = []
+
+    @workflow(name="long run")
+    def flow(steps: int) -> None:
+        for number in range(steps):
+            if number in (20, 100, steps - 80, steps):
+                marks.append(time.perf_counter())
+            step(number)
+        marks.append(time.perf_counter())
+
+    flow(steps)
+    return {"first": marks[1] - marks[0], "last": marks[-1] - marks[-2], "memory": memory()}
+
+
+def memory() -> float:
+    """Return the most memory that this process has had, in MiB."""
+    text = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmHWM:")) / 1024
+
+
+def writing(times: int) -> object:
+    longest, first = 0.0, int(sys.argv[4]) * times
+    for number in range(first, first + times):
+        began = time.perf_counter()
+        step(number)
+        longest = max(longest, time.perf_counter() - began)
+    return {"longest": longest}
+
+
+def ten(times: int) -> object:
+    """Ten steps in a workflow, the whole process long."""
+    counted(10)
+    return {"executed": len(executed)}
+
+
+if __name__ == "__main__":
+    programs = {program.__name__: program for program in (killed, continued, long, writing, ten)}
+    print(json.dumps(programs[sys.argv[1]](int(sys.argv[3]))))

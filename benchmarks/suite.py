@@ -1,0 +1,221 @@
+"""Measure everything, against floors taken in the same minute, and write down what was seen.
+
+    python benchmarks/suite.py [--quick] [--peers] [--only GROUP] [--write-docs]
+
+Each repeat runs every group in a process of its own, in which candidates and floors take turns (`measuring.py`); shown are the medians of the
+repeats' ratios. `--quick` (under three minutes) measures less and three times; else seven times (under fifteen).
+`--peers` measures the other libraries too, in environments that it makes; `--write-docs` writes the tables of docs/performance.md, and
+the samples and the plot into docs/performance/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import platform
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from figures import BY_NAME, FIGURES, UNITS, Figure
+from peers.environments import python_of, version_of
+from tables import replace_block, table
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+DOCS = ROOT / "docs"
+
+GROUPS = ("steps", "flows", "starting", "model_requests")
+PEERS = ("diskcache", "joblib", "langgraph", "dbos", "prefect")
+QUICK, FULL = (3, "100 1000 4000"), (7, "300 1000 10000")  # repeats; calls, length of many, steps of a long run
+
+NOT_TIMES = frozenset({"long run, memory", "state, 10 000 keys, bytes"})
+
+Samples = dict[str, list[dict[str, Any]]]
+
+
+def samples_of(program: Path, python: str, *arguments: str) -> list[dict[str, Any]]:
+    """Run a program once in an empty directory; return its samples."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        out = subprocess.run(
+            [python, str(program), *arguments[:1], place, *arguments[1:]]
+            if program.parent.name == "peers"
+            else [python, str(program), place, *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+    line = next(line for line in out.splitlines() if line.startswith("samples: "))
+    return json.loads(line.removeprefix("samples: "))
+
+
+def measured(groups: list[str], repeats: int, amounts: str) -> Samples:
+    """Measure this project: every group in every repeat."""
+    found: Samples = defaultdict(list)
+    for repeat in range(repeats):
+        for group in groups:
+            print(f"repeat {repeat + 1} of {repeats}: {group}", file=sys.stderr, flush=True)
+            for sample in samples_of(HERE / f"{group}.py", sys.executable, *amounts.split()):
+                found[sample["figure"]].append(sample)
+    return found
+
+
+def measured_peers(repeats: int, amounts: str) -> dict[str, Samples]:
+    """Measure this project and the others with the same program."""
+    found: dict[str, Samples] = {peer: defaultdict(list) for peer in ("agentflow", *PEERS)}
+    for repeat in range(repeats):
+        for peer, samples in found.items():
+            print(f"repeat {repeat + 1} of {repeats}: {peer}", file=sys.stderr, flush=True)
+            for sample in samples_of(HERE / "peers/timing.py", python_of(peer), peer, amounts.split(maxsplit=1)[0]):
+                samples[sample["figure"]].append(sample)
+    return found
+
+
+def ratio(samples: list[dict[str, Any]]) -> float:
+    """The median of the repeats' ratios, or of the values where there is no floor."""
+    return statistics.median(
+        sample["value"] if sample["floor"] is None else sample["value"] / sample["floor"] for sample in samples
+    )
+
+
+def shown(value: float | None, figure: Figure) -> str:
+    if value is None:
+        return ""
+    number = f"{value:.0f}" if value >= 100 or float(value).is_integer() else f"{value:.2f}"
+    return number if figure.floor in UNITS else f"{number} x"
+
+
+def verdict(seen: float, figure: Figure) -> str:
+    if figure.must is None:
+        return ""
+    if seen > figure.must:
+        return "**no**"
+    return "stretch" if figure.stretch is not None and seen <= figure.stretch < figure.must else "yes"
+
+
+def figures_table(found: Samples) -> str:
+    rows = []
+    for figure in FIGURES:
+        if figure.name in found:
+            seen = ratio(found[figure.name])
+            rows.append(
+                [
+                    figure.text,
+                    figure.floor,
+                    shown(figure.must, figure),
+                    shown(figure.stretch, figure),
+                    shown(seen, figure),
+                    absolute(found[figure.name], figure),
+                    verdict(seen, figure),
+                ]
+            )
+    return table(["what", "against", "must", "stretch", "seen", "time", "met"], rows)
+
+
+def absolute(samples: list[dict[str, Any]], figure: Figure) -> str:
+    """The median time, for orientation."""
+    if figure.floor in UNITS or figure.name in NOT_TIMES:
+        return ""
+    return duration(statistics.median(sample["value"] for sample in samples))
+
+
+def duration(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+PEER_FIGURES = {
+    "miss": "step, missed",
+    "miss / fsync": "x raw insert, fsync",
+    "miss / insert": "x raw insert",
+    "hit": "hit, 1 KiB",
+    "hit / select": "x raw select",
+    "hit 1 MiB": "hit, 1 MiB",
+    "run": "run of nothing",
+    "fan-out": "1000 x 50 ms at once",
+    "import": "import",
+    "modules": "modules",
+    "memory": "MiB after it",
+}
+
+
+def peers_table(found: dict[str, Samples]) -> str:
+    rows = []
+    for peer, samples in found.items():
+        cells = [peer]
+        for figure in PEER_FIGURES:
+            against = " / " in figure
+            chosen = samples.get(figure, [])
+            if not chosen:
+                cells.append("–")
+            elif against:
+                cells.append(f"{ratio(chosen):.1f}")
+            elif figure in ("modules", "memory"):
+                cells.append(f"{ratio(chosen):.0f}")
+            else:
+                cells.append(duration(statistics.median(sample["value"] for sample in chosen)))
+        rows.append(cells)
+    return table(["", *PEER_FIGURES.values()], rows, right=len(PEER_FIGURES))
+
+
+def circumstances(repeats: int, amounts: str) -> str:
+    when = dt.datetime.now(dt.UTC).strftime("%d %B %Y")
+    load = os.getloadavg()[2]
+    return (
+        f"Seen on {when}: {repeats} repeats (amounts {amounts}), Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+        f"{os.cpu_count()} cores, with a load of {load:.1f} on the machine."
+    )
+
+
+def main() -> None:
+    """Measure what was asked for, print it, and write it down if told to."""
+    parser = argparse.ArgumentParser(description="Measure agentflow against floors, and against other libraries.")
+    parser.add_argument("--quick", action="store_true", help="measure less, three times")
+    parser.add_argument("--peers", action="store_true", help="measure the other libraries too")
+    parser.add_argument("--only", choices=[*GROUPS, "peers"], help="one group of figures")
+    parser.add_argument("--repeats", type=int, help="instead of 3 or 7")
+    parser.add_argument("--amounts", help="calls, length of many, length of a long run: instead of '300 1000 10000'")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="write the tables, the samples and the plot into docs/"
+    )
+    options = parser.parse_args()
+    repeats, amounts = QUICK if options.quick else FULL
+    repeats, amounts = options.repeats or repeats, options.amounts or amounts
+    groups = [group for group in GROUPS if options.only in (None, group)]
+    found = measured(groups, repeats, amounts)
+    peers = measured_peers(repeats, amounts) if options.peers or options.only == "peers" else {}
+    seen = circumstances(repeats, amounts)
+    print(*([seen, figures_table(found)] if found else []), *([peers_table(peers)] if peers else []), sep="\n\n")
+    if options.write_docs:
+        write(found, peers, seen)
+
+
+def write(found: Samples, peers: dict[str, Samples], seen: str) -> None:
+    """Write the tables, the samples and the plot."""
+    page, place = DOCS / "performance.md", DOCS / "performance"
+    place.mkdir(exist_ok=True)
+    if found:
+        replace_block(page, "figures", f"{seen}\n\n{figures_table(found)}")
+        medians = {name: {"seen": ratio(samples), "must": BY_NAME[name].must} for name, samples in found.items()}
+        (place / "figures.json").write_text(json.dumps({"seen": seen, "figures": medians}, indent=1) + "\n")
+        plotter = HERE / "plot.py"
+        subprocess.run(
+            [python_of("plots"), str(plotter), str(place / "figures.json"), str(place / "figures.svg")], check=True
+        )
+    if peers:
+        versions = ", ".join(filter(None, (version_of(peer) for peer in peers)))
+        replace_block(page, "peers", f"{seen} {versions}.\n\n{peers_table(peers)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The benchmarks run as documented, and say something about every figure."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """Import modules of the directory, which is no package."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    yield importlib.import_module
+    for name in ("suite", "figures", "tables", "peers", "peers.environments"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.slow
+def test_every_figure_is_measured_and_printed(benchmarks):
+    """One repeat with small amounts prints a line for each figure, and a verdict where there is a target."""
+    command = [sys.executable, str(ROOT / "benchmarks/suite.py"), "--repeats", "1", "--amounts", "20 150 300"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    figures = benchmarks("figures").FIGURES
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == [figure.text for figure in figures]
+
+
+def test_a_verdict_is_that_of_the_median_ratio(benchmarks):
+    """What is shown is the median over the repeats of each one's own ratio, judged by the bar and the aim."""
+    suite, figures = benchmarks("suite"), benchmarks("figures")
+    samples = [{"value": value, "floor": floor} for value, floor in ((1.0, 1.0), (30.0, 10.0), (4.0, 2.0))]
+    figure = figures.Figure("name", "text", "floor", must=2.0, stretch=1.0)
+
+    assert suite.ratio(samples) == 2.0
+    assert [suite.verdict(seen, figure) for seen in (0.9, 2.0, 2.1)] == ["stretch", "yes", "**no**"]
+
+
+def test_a_block_of_a_page_is_replaced_and_nothing_else(benchmarks, tmp_path):
+    """What stands between the markers goes, the markers and the rest of the page stay; a page without them is refused."""
+    tables = benchmarks("tables")
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- t: begin (by a script) -->\nold\n<!-- t: end -->\nafter\n")
+
+    tables.replace_block(page, "t", tables.table(["a", "b"], [["1", "2"]], right=1))
+
+    assert page.read_text() == (
+        "before\n<!-- t: begin (by a script) -->\n\n| a | b |\n| --- | ---: |\n| 1 | 2 |\n\n<!-- t: end -->\nafter\n"
+    )
+    with pytest.raises(SystemExit, match="no block 'other'"):
+        tables.replace_block(page, "other", "text")
