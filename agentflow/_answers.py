@@ -9,15 +9,13 @@ import pydantic_core
 
 from agentflow._claims import status_of
 from agentflow._drive import Ask, Pause, Until
-from agentflow._failures import run_failed
+from agentflow._failures import ending_error
 from agentflow._jobs import present
 from agentflow._loading import find_workflow
 from agentflow._memo import Remembered, split_stream
 from agentflow._serialization import StaleValue, codec_for, plain_json
 from agentflow._shared_stream import stream_result
 from agentflow.exceptions import (
-    RunCancelled,
-    RunInterrupted,
     RunTimeout,
     UnserializableValue,
     UsageError,
@@ -53,7 +51,8 @@ def answered(look: Callable[[], RunRecord], store: Store, timeout: float | None)
         status = status_of(record, store)
         if status not in (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING):
             record = look()
-            _raise_ending(record, status)
+            if error := ending_error(record, status):
+                raise error
             return record
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
@@ -70,23 +69,6 @@ def _waiting(done: Any, pause: float, left: float | None) -> Ask:
     longest = pause if done is None else _SLICE
     seconds = longest if left is None else min(longest, left)
     return Pause(seconds) if done is None else Until(done, seconds)
-
-
-def _raise_ending(record: RunRecord, status: RunStatus) -> None:
-    what = f"run {record.id} of workflow {record.workflow!r}"
-    match status:
-        case RunStatus.FAILED:
-            raise run_failed(record)
-        case RunStatus.CANCELLED:
-            raise RunCancelled(f"{what} was cancelled: Run.resume() goes on where it stopped", run_id=record.id)
-        case RunStatus.INTERRUPTED:
-            raise RunInterrupted(
-                f"{what} was interrupted in attempt {record.attempt}, since its process is gone or its stream was closed: "
-                "call the workflow again, or Run.resume(), to go on where it stopped",
-                run_id=record.id,
-            )
-        case _:
-            pass
 
 
 def _body(record: RunRecord) -> bytes:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
-from agentflow._drive import Ask, Commit, Pause, Perform, Until, unwrapped
+from agentflow._drive import Ask, Commit, Perform, Until, unwrapped
 from agentflow._explain import begin_execution
 from agentflow._flights import queueing
 from agentflow._frames import Frame, Token
@@ -186,7 +187,8 @@ class Attempts:
     def _judged(self, error: BaseException) -> Generator[Ask, None, float | None]:
         """Return the pause before the next attempt, or None if there is none."""
         pause = None
-        if self._retries and not (isinstance(error, StepTimeout) and self.call.is_late):
+        is_late = isinstance(error, StepTimeout) and self.call.is_late
+        if self._retries and not is_late and not any(token.reason for token in self.call.caller.lineage):
             pause = self._retries.pause_after(error)
         if pause is None:
             yield from self.failed(error)
@@ -198,8 +200,8 @@ class Attempts:
 
     def _rest(self, pause: float) -> Generator[Ask, None, None]:
         left = self.call.remaining()
-        yield Pause(pause if left is None else min(pause, left))
-        self.call.caller.check()
+        # Of a future that nobody fulfils, so that whoever must not go on learns it meanwhile.
+        yield Until(Future(), pause if left is None else min(pause, left), self.call.caller.check)
 
     def failed(self, error: BaseException) -> Generator[Ask, None, None]:
         """Say that the call ends without a result, and forget the model answers that led to it."""

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from agentflow._keys import entry_key
 from agentflow._run import CONTINUABLE
+from agentflow.exceptions import RunNotFound
 from agentflow.stores._base import Fence, RunFilter, RunRecord
 from agentflow.types import RunStatus
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from agentflow._run import Continuation
     from agentflow.stores._base import Store
 
-__all__ = ["Claim", "Claims", "following", "handover_lock", "run_lock", "status_of"]
+__all__ = ["Claim", "Claims", "following", "handover_lock", "run_lock", "run_not_found", "status_of", "wish_key"]
 
 _MOST_CANDIDATES: Final = 50
 _UNFINISHED: Final = (RunStatus.PENDING, RunStatus.RUNNING)
@@ -38,6 +40,11 @@ def handover_lock(run_id: str) -> str:
     return f"handover:{run_id}"
 
 
+def wish_key(run_id: str) -> str:
+    """Return the key under which lies the wish that a run be cancelled."""
+    return entry_key("cancel", run_id)
+
+
 def status_of(record: RunRecord, store: Store) -> RunStatus:
     """Return where a run stands: what its row says, unless its process has died over it."""
     if record.status not in _UNFINISHED:
@@ -47,7 +54,23 @@ def status_of(record: RunRecord, store: Store) -> RunStatus:
         return record.status
     # It may have ended between the looks; then its row says so by now.
     now = store.run(record.id)
-    return RunStatus.INTERRUPTED if now is None or now.status in _UNFINISHED else now.status
+    if now is not None and now.status not in _UNFINISHED:
+        return now.status
+    return RunStatus.CANCELLED if _is_unwanted(record, store) else RunStatus.INTERRUPTED
+
+
+def _is_unwanted(record: RunRecord, store: Store) -> bool:
+    """Whether a run was to be cancelled when its process died over it; of one that has ended it means nothing any more."""
+    return record.status is RunStatus.RUNNING and store.read(wish_key(record.id)) is not None
+
+
+def run_not_found(run_id: str, store: Store) -> RunNotFound:
+    """Return the error of a run that is not there."""
+    return RunNotFound(
+        f"there is no run {run_id!r} in the store at {store.location}: check the id, and that this process uses the same store "
+        "(configure(store=...) or AGENTFLOW_STORE)",
+        run_id=run_id,
+    )
 
 
 @attrs.frozen
@@ -61,6 +84,11 @@ class Claim:
 
     record: RunRecord
     fence: Fence
+
+    @property
+    def forgotten(self) -> tuple[str, ...]:
+        """The keys of what an earlier attempt has left behind."""
+        return (wish_key(self.record.id),) if self.fence.owner else ()
 
     @property
     def waiting(self) -> RunRecord:
@@ -110,7 +138,8 @@ class Claims:
         for record in self.home.store.runs(which, _MOST_CANDIDATES):
             last = self.home.store.last_event(record.id)
             at = last.at if last else record.started_at
-            if self.continuation.accepts(record, at, time.time()) and (claim := self.again(record)):
+            accepted = self.continuation.accepts(record, at, time.time()) and not _is_unwanted(record, self.home.store)
+            if accepted and (claim := self.again(record)):
                 yield claim
 
     def again(self, record: RunRecord) -> Claim | None:

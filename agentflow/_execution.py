@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from agentflow._body_state import BodyState
+from agentflow._cancelling import heeding
 from agentflow._claims import Claims, following, run_lock
 from agentflow._drive import Ask, Commit
 from agentflow._failures import Failure
@@ -22,6 +24,7 @@ from agentflow._frames import ActiveRun, Frame, Home, Refresh, Token, counted_as
 from agentflow._keys import arguments_digest, encode, entry_key
 from agentflow._logging import enabled, logger
 from agentflow._memo import Remembered
+from agentflow._named_runs import NamedRun
 from agentflow._run import annotate, status_after, told
 from agentflow._serialization import StaleValue
 from agentflow._stored_call import StoredCall
@@ -35,6 +38,7 @@ from agentflow.exceptions import (
     StoreError,
     UnexpectedModelBehavior,
     UnserializableValue,
+    UsageError,
 )
 from agentflow.stores._base import RunRecord, Transaction
 from agentflow.types import RunStatus
@@ -83,6 +87,7 @@ class Execution:
         arguments: The bound arguments.
         refresh: What it asks to run again.
         caller: The frame that calls, if it is part of a run: then this is a child run.
+        run_id: The run's id, if the caller has chosen one.
         debug: Whether the misses of its steps tell why; None: as its parent's do, else as the settings say.
 
     Attributes:
@@ -95,8 +100,9 @@ class Execution:
         home: Home,
         arguments: Mapping[str, Any],
         refresh: Refresh,
-        caller: Frame | None,
+        caller: Frame | None = None,
         *,
+        run_id: str | None = None,
         debug: bool | None = None,
     ) -> None:
         self.spec = spec
@@ -106,6 +112,7 @@ class Execution:
         self.refresh = refresh.joined(self.caller.run.refresh) if self.caller and self.caller.run else refresh
         self.debug = self.caller.run.debug if debug is None and self.caller and self.caller.run else debug
         self.call = self._call()
+        self.run_id = run_id
         self.token = Token()
         self._claims = Claims(home, self.call, spec.continuation)
         self._waiting: Claim | None = None
@@ -135,12 +142,27 @@ class Execution:
             self.caller.check()
             if isinstance(self.caller.state, BodyState):
                 yield from self.caller.state.saving()
+        if self.run_id is not None:
+            return (yield from self._opening_named(decode, self.run_id))
+        if self.caller:
             return (yield from self._opening_child(self.caller, decode))
         for claim in self._claims.left():
             if (yield from self._opened(claim)):
                 return None
         yield from self._opening_new()
         return None
+
+    def _opening_named(self, decode: Callable[[bytes], Any], run_id: str) -> Generator[Ask, None, Recorded | None]:
+        parent_id = self.caller.run.record.id if self.caller and self.caller.run else ""
+        if run_id == parent_id:
+            raise UsageError(
+                f"run {run_id} called its own workflow with its own run_id=, and would wait for itself for ever"
+            )
+        named: NamedRun[Recorded] = NamedRun(
+            run_id, self._claims, lambda: self._claims.new(run_id, self._stored_call(), parent_id), self._opened
+        )
+        check = self.caller.check if self.caller else _nothing_to_check
+        return (yield from named.opened(lambda record: self._recorded(record, decode), check))
 
     def _opening_new(self, run_id: str | None = None, parent_id: str = "") -> Generator[Ask, None, bool]:
         claim = self._claims.new(run_id or uuid.uuid4().hex, self._stored_call(), parent_id)
@@ -193,28 +215,49 @@ class Execution:
             run.token = self.token
             self.token.check()
             run.note(RunStarted())
-            with run.transaction(record=claim.record, fence=claim.fence) as transaction:
+            with run.transaction(record=claim.record, fence=claim.fence, forget=claim.forgotten) as transaction:
                 yield Commit(self.home.store, transaction)
         except BaseException:
             self._claims.release(claim.record.id)
             raise
         self._run = run
         self._resources.enter_context(counted_as_active())
+        self._resources.enter_context(heeding(self.home.store, claim.record.id, self.token))
         self._log("run.started", attempt=claim.record.attempt)
 
-    def queued(self, executor: str) -> Generator[Ask, None, RunRecord]:
-        """Claim a new run, or one that was left, for an executor; it is then this execution's to begin."""
+    def queued(self, executor: str) -> Generator[Ask, None, RunRecord | None]:
+        """Claim a new run, or one that was left, for an executor; it is then this execution's to begin.
+
+        Returns:
+            The run as it waits; None if the run of the id that was chosen has ended, or is somebody else's.
+        """
+        if self.run_id is not None:
+            new = partial(self._claims.new, self.run_id, self._stored_call(executor))
+            named: NamedRun[Recorded] = NamedRun(self.run_id, self._claims, new, self._queued)
+            chosen = yield from named.queued()
+            return chosen.waiting if chosen else None
         for claim in self._claims.left():
             if (yield from self._queued(claim)):
                 return claim.waiting
-        new = self._claims.new(uuid.uuid4().hex, self._stored_call(executor))
-        assert new
-        yield from self._queued(new)
-        return new.waiting
+        fresh = self._claims.new(uuid.uuid4().hex, self._stored_call(executor))
+        assert fresh
+        yield from self._queued(fresh)
+        return fresh.waiting
+
+    def queued_again(self, record: RunRecord) -> Generator[Ask, None, RunRecord]:
+        """Claim a run that stopped, for an executor.
+
+        Raises:
+            RunConflict: If somebody else has it.
+        """
+        claim = self._claims.again(record)
+        if claim is None or not (yield from self._queued(claim)):
+            raise RunConflict(f"run {record.id} is being executed by somebody else", run_id=record.id)
+        return claim.waiting
 
     def _queued(self, claim: Claim) -> Generator[Ask, None, bool]:
         try:
-            yield Commit(self.home.store, Transaction(run=claim.waiting, fence=claim.fence))
+            yield Commit(self.home.store, Transaction(run=claim.waiting, fence=claim.fence, forget=claim.forgotten))
         except RunConflict:
             self._claims.release(claim.record.id)
             return False
@@ -284,7 +327,7 @@ class Execution:
         except BaseException as error:
             if isinstance(error, StoreError | StateConflict | UnserializableValue):
                 error.result = value
-            yield from self._failed(error, RunStatus.FAILED)
+            yield from self._failed(error, _status_after(error))
             raise
 
     def _result(self, encode_result: Callable[[], bytes]) -> bytes | None:
@@ -373,6 +416,10 @@ class Execution:
         if enabled():
             run_id = self._run.record.id if self._run else None
             logger(workflow=self.spec.name, session_id=self.home.session_id, run_id=run_id).debug(event, **values)
+
+
+def _nothing_to_check() -> None:
+    """Outside a run nobody is told not to wait any more."""
 
 
 def _status_after(error: BaseException) -> RunStatus:

@@ -9,12 +9,13 @@ import attrs
 import pydantic_core
 
 from agentflow._run import storable, told
-from agentflow.exceptions import RunFailed
+from agentflow.exceptions import RunCancelled, RunError, RunFailed, RunInterrupted, TooManyAttempts
+from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
     from agentflow.stores._base import RunRecord
 
-__all__ = ["Failure", "run_failed"]
+__all__ = ["Failure", "ending_error", "too_many_attempts"]
 
 _LONGEST_TRACEBACK: Final = 32_000
 _LEFT_OUT: Final = "\n  [...]\n"
@@ -57,15 +58,41 @@ class Failure:
         return f"{self.type}: {self.message}"
 
 
-def run_failed(record: RunRecord) -> RunFailed:
-    """Return the error for whoever asks a failed run for its result."""
+def ending_error(record: RunRecord, status: RunStatus) -> RunError | None:
+    """Return the error for whoever asks a run for its result that ended without one, None for one that has completed or goes on."""
+    what = f"run {record.id} of workflow {record.workflow!r}"
+    match status:
+        case RunStatus.FAILED:
+            return _run_failed(record, what)
+        case RunStatus.CANCELLED:
+            return RunCancelled(f"{what} was cancelled: Run.resume() goes on where it stopped", run_id=record.id)
+        case RunStatus.INTERRUPTED:
+            return RunInterrupted(
+                f"{what} was interrupted in attempt {record.attempt}, since its process is gone or its stream was closed: "
+                "call the workflow again, or Run.resume(), to go on where it stopped",
+                run_id=record.id,
+            )
+        case _:
+            return None
+
+
+def _run_failed(record: RunRecord, what: str) -> RunFailed:
     failure = Failure.from_text(record.error)
     return RunFailed(
-        f"run {record.id} of workflow {record.workflow!r} failed in attempt {record.attempt} with {failure}: "
-        ".traceback says where; call the workflow again, or Run.resume(), to go on after its last finished step",
+        f"{what} failed in attempt {record.attempt} with {failure}: .traceback says where; call the workflow again, or "
+        "Run.resume(), to go on after its last finished step",
         run_id=record.id,
         error_type=failure.type,
         error_message=failure.message,
         traceback=failure.traceback,
         attempts=record.attempt,
+    )
+
+
+def too_many_attempts(record: RunRecord, most: int) -> TooManyAttempts:
+    """Return the error of a run that was tried as often as it may be."""
+    return TooManyAttempts(
+        f"run {record.id} of workflow {record.workflow!r} was tried {record.attempt} times, and max_attempts is {most}: "
+        "call the workflow again, without run_id=, to begin a new run",
+        run_id=record.id,
     )

@@ -6,7 +6,6 @@ decorated function, an agent or a module, so that nothing of one run can reach a
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
 import threading
@@ -23,19 +22,31 @@ from agentflow._drive import Ask, Commit, adrive, drive
 from agentflow._keys import entry_key
 from agentflow._memo import Policy, Remembered
 from agentflow._recording import RECORDING, Slot
+from agentflow._tokens import Token
 from agentflow.events import Event, ModelAnswered, ModelRetried
 from agentflow.exceptions import NoActiveRun
 from agentflow.stores._base import Entry, EventRecord, Fence, RunRecord, StateWrite, Store, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from agentflow._flights import Flight
     from agentflow._recording import RecordedUsage, Recording
     from agentflow._state import State
     from agentflow.types import Scope
 
-__all__ = ["FRAME", "OUTSIDE", "ActiveRun", "Frame", "Home", "Refresh", "Token", "current_frame", "ended_error"]
+__all__ = [
+    "FRAME",
+    "OUTSIDE",
+    "ActiveRun",
+    "Frame",
+    "Home",
+    "Refresh",
+    "Token",
+    "current_frame",
+    "ended_error",
+    "event_record",
+]
 
 _COLUMNS: Final = ("seq", "run_id")  # of an event, which the store has beside its text
 
@@ -77,62 +88,12 @@ class Refresh:
         return self.everything or bool(self.steps)
 
 
-class Token:
-    """Whether code may go on; asked at every boundary: a step, state, an event, a model request, `check()`.
-
-    Attributes:
-        is_told: Whether the code has met the reason why it may not.
-        ended: Whether the body or step call is over.
-    """
-
-    def __init__(self) -> None:
-        self._reason: BaseException | None = None
-        self._then: dict[Callable[[], None], None] = {}
-        self.is_told = False
-        self.ended = False
-
-    @property
-    def reason(self) -> BaseException | None:
-        """Why it was revoked, None if it was not."""
-        return self._reason
-
-    def end(self) -> None:
-        """Say that the body or step call is over: nobody may use its context any more, while what it began may finish."""
-        self.ended = True
-
-    def revoke(self, reason: BaseException) -> None:
-        """Make every later boundary raise this."""
-        self._reason = self._reason or reason
-        for then in list(self._then):
-            if self.off_revoke(then):
-                then()
-
-    def on_revoke(self, then: Callable[[], None]) -> None:
-        """Have something done should it be revoked, at once and in whatever thread revokes it."""
-        self._then[then] = None
-        if self._reason is not None and self.off_revoke(then):  # revoked this very moment
-            then()
-
-    def off_revoke(self, then: Callable[[], None]) -> bool:
-        """Have it done no more; False if it is being done."""
-        return self._then.pop(then, then) is None
-
-    def check(self) -> None:
-        """Raise if revoked."""
-        if self._reason is not None:
-            raise self.told_reason()
-
-    def check_once(self) -> None:
-        """Raise if revoked, unless that was told before: what code does on its way out may use what only asks this."""
-        if self._reason is not None and not self.is_told:
-            raise self.told_reason()
-
-    def told_reason(self) -> BaseException:
-        """Return the reason to raise it."""
-        self.is_told = True
-        return copy.copy(
-            self._reason or RuntimeError()
-        )  # code left behind may raise it in another thread at the same time
+def event_record(event: Event, run_id: str, attempt: int, at: float) -> EventRecord:
+    """Return an event as it is recorded; the store numbers it."""
+    fields = {**vars(event), "attempt": attempt, "at": at}
+    for column in _COLUMNS:
+        del fields[column]
+    return EventRecord(run_id, 0, at, pydantic_core.to_json(fields))
 
 
 class ActiveRun:
@@ -172,10 +133,7 @@ class ActiveRun:
 
     def _encoded(self, noted: tuple[Event, int, float]) -> EventRecord:
         event, attempt, at = noted
-        fields = {**vars(event), "attempt": attempt, "at": at}
-        for column in _COLUMNS:
-            del fields[column]
-        return EventRecord(self.record.id, 0, at, pydantic_core.to_json(fields))
+        return event_record(event, self.record.id, attempt, at)
 
     @contextmanager
     def transaction(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Interruption"]
 
 T = TypeVar("T")
+
+_BETWEEN_LOOKS: Final = 0.05  # seconds
 
 
 class Interruption:
@@ -30,6 +33,7 @@ class Interruption:
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
         self._before = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     async def during(self, code: Awaitable[T]) -> T:
         """Await the code of the run."""
@@ -43,6 +47,8 @@ class Interruption:
 
         if not self._token.is_told:
             self._token.on_revoke(tell)
+        if self._timer is None:
+            self._timer = loop.call_later(_BETWEEN_LOOKS, _look, loop, weakref.ref(self))
         try:
             return await code
         except asyncio.CancelledError:
@@ -53,6 +59,18 @@ class Interruption:
             self._token.off_revoke(tell)
             self._taken_back()
             self._task = None
+
+    def look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Find out what was decided elsewhere, and do so again after a while; until the run is over, which looks no more."""
+        self._timer = None
+        if self._token.look is not None:
+            self._token.look()
+            self._timer = loop.call_later(_BETWEEN_LOOKS, _look, loop, weakref.ref(self))
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -65,3 +83,8 @@ class Interruption:
             return False
         self._cancelled = False
         return self._task is not None and self._task.uncancel() <= self._before
+
+
+def _look(loop: asyncio.AbstractEventLoop, interruption: weakref.ref[Interruption]) -> None:
+    if (alive := interruption()) is not None:
+        alive.look(loop)

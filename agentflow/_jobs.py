@@ -13,6 +13,7 @@ from agentflow._claims import handover_lock, run_lock
 from agentflow._frames import FRAME
 from agentflow._logging import enabled, logger
 from agentflow._recording import RECORDING
+from agentflow._stored_call import StoredCall
 from agentflow.exceptions import RunInterrupted
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Job:
     workflow: str
     store: Store
     function: Callable[..., object]
+    _record: RunRecord
     _execution: Execution
     _perform: Callable[[Execution], None]
     _context: contextvars.Context = attrs.field(factory=contextvars.copy_context)
@@ -53,7 +55,17 @@ class Job:
     @classmethod
     def of(cls, record: RunRecord, execution: Execution, perform: Callable[[Execution], None]) -> Job:
         """Make the job of a run that waits."""
-        return cls(record.id, record.workflow, execution.home.store, execution.spec.shape.fn, execution, perform)
+        store, function = execution.home.store, execution.spec.shape.fn
+        return cls(record.id, record.workflow, store, function, record, execution, perform)
+
+    def check_stored(self) -> None:
+        """Make sure that the run can be executed where its caller is not.
+
+        Raises:
+            UsageError: If an argument is not stored and has no default.
+        """
+        spec = self._execution.spec
+        StoredCall.of(self._record).bound(spec.shape, spec.ignore, self.run_id)
 
     def run(self) -> None:
         """Execute the run here, in this thread, to its end.
@@ -80,8 +92,19 @@ class Job:
         """Say that this process will execute it, so that whoever waits for it here is told at once."""
         _present.setdefault((self.store.identity, self.run_id), Future())
 
-    def stop(self) -> None:
-        """Ask the execution to leave the run `interrupted`: tasks at once, other code at its next boundary."""
+    def drop(self) -> None:
+        """Let go of a run that will not be executed here."""
+        self.store.unlock(run_lock(self.run_id))
+        if done := _present.pop((self.store.identity, self.run_id), None):
+            done.set_result(None)
+
+    def stop(self, *, is_told: bool = False) -> None:
+        """Ask the execution to leave the run `interrupted`: tasks at once, other code at its next boundary.
+
+        Args:
+            is_told: Whether the code learns it in another way.
+        """
+        self._execution.token.is_told = is_told
         self._execution.token.revoke(
             RunInterrupted(
                 f"run {self.run_id} is interrupted, since its process ends: call the workflow again, or Run.resume(), to go on",

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pydantic_core
 from pydantic import TypeAdapter
 
 from agentflow._answers import answered, checked_timeout, result_json, result_of
-from agentflow._claims import status_of
-from agentflow._drive import adrive, drive
+from agentflow._cancelling import cancelling
+from agentflow._claims import run_not_found, status_of
+from agentflow._drive import adrive, drive, in_thread
 from agentflow._failures import Failure
 from agentflow._options import text, whole
+from agentflow._resuming import resuming
 from agentflow._run_steps import RunStep, steps_of, usage_of
 from agentflow._settings import default_store, store_at
 from agentflow._threads import THREADS
 from agentflow.events import Event
-from agentflow.exceptions import RunNotFound, UsageError
+from agentflow.exceptions import UsageError
 from agentflow.stores._base import RunFilter
 from agentflow.types import RunStatus
 
@@ -159,6 +161,69 @@ class Run:
     def _answered(self, timeout: float | None) -> Generator[Ask, None, RunRecord]:
         return answered(self._record, self._store, checked_timeout(timeout))
 
+    def cancel(self) -> bool:
+        """Cancel it and the runs of the workflows that it called, in whatever process they are executed.
+
+        A task is cancelled at once; other code is told at its next boundary (a step, state, `yield`, event, model request, or `ctx.check()`), by
+        a `RunCancelled` that is raised there. `finally` blocks run, finished steps are kept, and a run that is pending never begins.
+        This does not wait for it: `result()` does, and raises `RunCancelled` then.
+
+        Returns:
+            Whether there was anything to cancel; False if it had ended already.
+
+        Raises:
+            RunNotFound: If it was deleted.
+        """
+        return drive(self._cancelling())
+
+    async def acancel(self) -> bool:
+        """Cancel it without blocking the loop; see `cancel`."""
+        return await adrive(self._cancelling())
+
+    def _cancelling(self) -> Generator[Ask, None, bool]:
+        cancelled = yield from cancelling(self._store, self.id)
+        THREADS.withdraw(self._store, self.id)
+        return cancelled
+
+    def resume(self) -> Self:
+        """Let it go on in the background, in the executor that it was started in, where it failed, was cancelled or lost its process.
+
+        Finished steps are not repeated, and the body runs again. If somebody executes it already, or it has completed, nothing happens:
+        of two who resume it at once, one does, and both get its one outcome.
+
+        ```python
+        from agentflow import Context, list_runs, workflow
+
+        @workflow
+        def moody(ctx: Context) -> str:
+            if ctx.attempt == 1:
+                raise ValueError("not today")
+            return "fine"
+
+        run = moody.start()
+        try:
+            run.result(timeout=10)
+        except Exception:
+            assert run.resume().result(timeout=10) == "fine"
+        ```
+
+        Returns:
+            This very run.
+
+        Raises:
+            TooManyAttempts: If it was tried `max_attempts` times.
+            WorkflowNotLoaded: If this process has not imported its workflow.
+            UsageError: If an argument was not stored and has no default: then only the same call continues it; or if it is a
+                child, which goes on with its parent.
+            RunNotFound: If it was deleted.
+        """
+        drive(resuming(self._store, self.id))
+        return self
+
+    async def aresume(self) -> Self:
+        """Let it go on without blocking the loop; see `resume`."""
+        return await in_thread(self.resume)
+
     def steps(self) -> list[RunStep]:
         """List the step calls of all its attempts, in the order in which they began.
 
@@ -186,7 +251,7 @@ class Run:
     def _record(self) -> RunRecord:
         record = self._store.run(self.id)
         if record is None:
-            raise _not_found(self.id, self._store)
+            raise run_not_found(self.id, self._store)
         return record
 
 
@@ -200,14 +265,6 @@ def _adapter() -> TypeAdapter[Event]:
     return TypeAdapter(Event)
 
 
-def _not_found(run_id: str, store: Store) -> RunNotFound:
-    return RunNotFound(
-        f"there is no run {run_id!r} in the store at {store.location}: check the id, and that this process uses the same store "
-        "(configure(store=...) or AGENTFLOW_STORE)",
-        run_id=run_id,
-    )
-
-
 def get_run(run_id: str, *, store: str | os.PathLike[str] | Store | None = None) -> Run:
     """Return a run by its id.
 
@@ -217,7 +274,7 @@ def get_run(run_id: str, *, store: str | os.PathLike[str] | Store | None = None)
     """
     place = default_store() if store is None else store_at(store)
     if place.run(text(run_id, "run_id")) is None:
-        raise _not_found(run_id, place)
+        raise run_not_found(run_id, place)
     return Run(run_id, place)
 
 

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 DEFAULT_DIRECTORY: Final = ".agentflow"
-EXECUTORS: Final = ("thread",)
+EXECUTORS: Final = ("thread", "process")
 _MAX_RUNS: Final = 32
 _TRUE: Final = ("1", "true", "yes", "on")
 
@@ -76,8 +76,8 @@ def configure(
             else the directory `.agentflow`. A relative directory is fixed at its first use.
         require_session: Whether a workflow call without a session is a `UsageError` instead of the session `"default"`.
             Services set it, since `"default"` would be everybody's. None: what `AGENTFLOW_REQUIRE_SESSION` says, else False.
-        executor: Where `Workflow.start` has runs executed: `"thread"` (this process), or an `agentflow.executors.Executor`.
-            None: `"thread"`.
+        executor: Where `Workflow.start` has runs executed: `"thread"` (this process), `"process"` (a process of their own, which
+            outlives this one), or an `agentflow.executors.Executor`. None: `"thread"`.
         max_runs: How many runs the executor `"thread"` executes at once; more wait as `pending`. None: 32.
         debug: Whether every miss of a step logs why it was none, as `step.explain()` tells it. It is a line of level DEBUG of the logger
             `agentflow`, so logging must be set up to show it. None: what `AGENTFLOW_DEBUG` says, else False.
@@ -105,7 +105,7 @@ def checked_executor(executor: str | Executor) -> str | Executor:
     """
     if executor in EXECUTORS or (not isinstance(executor, str) and callable(getattr(executor, "submit", None))):
         return executor
-    raise UsageError(f'executor={executor!r}: write "thread", or an object of agentflow.executors')
+    raise UsageError(f'executor={executor!r}: write "thread", "process", or an object of agentflow.executors')
 
 
 def default_executor() -> str | Executor:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from agentflow._jobs import Job
+    from agentflow.stores._base import Store
 
 __all__ = ["THREADS", "ThreadExecutor"]
 
@@ -77,6 +78,15 @@ class ThreadExecutor:
                 return None
             job = self._running[thread] = self._waiting.popleft()
             return job
+
+    def withdraw(self, store: Store, run_id: str) -> None:
+        """Drop a run that waits for a thread, since it is not wanted any more."""
+        with self._mutex:
+            unwanted = [job for job in self._waiting if job.run_id == run_id and job.store.identity == store.identity]
+            for job in unwanted:
+                self._waiting.remove(job)
+        for job in unwanted:
+            job.drop()
 
     @contextlib.contextmanager
     def waiting_for_another(self) -> Iterator[None]:

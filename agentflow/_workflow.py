@@ -6,18 +6,17 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
-import attrs
-
 from agentflow._context import Context
 from agentflow._decorated import Decorated
 from agentflow._drive import Ask, Perform, adrive, drive, in_thread
 from agentflow._execution import Execution, WorkflowSpec
 from agentflow._fingerprint import function_digest
-from agentflow._frames import FRAME, Home, Refresh
+from agentflow._frames import FRAME, Home
 from agentflow._generators import AsyncSource, Item, Source, refuse_sent
 from agentflow._interruption import Interruption
 from agentflow._loading import Loaded, refuse_while_loading
 from agentflow._memo import StreamCodec, mark_stream
+from agentflow._named_runs import checked_run_id
 from agentflow._options import whole, yes_or_no
 from agentflow._registry import learn_types, returns
 from agentflow._runs import Run
@@ -30,6 +29,7 @@ from agentflow._starting import start
 from agentflow._step import Step, checked_session
 from agentflow._stored_call import StoredCall
 from agentflow._streams import context_of
+from agentflow._workflow_options import WorkflowOptions, refresh_of
 from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
@@ -45,17 +45,6 @@ __all__ = ["AsyncStreamWorkflow", "AsyncWorkflow", "PlainWorkflow", "StreamWorkf
 P = ParamSpec("P")
 T = TypeVar("T")
 Y = TypeVar("Y")
-
-
-@attrs.frozen(kw_only=True)
-class WorkflowOptions:
-    """What `with_options` said of where and how calls run."""
-
-    session_id: str | None = None
-    store: Store | None = None
-    refresh: Refresh = attrs.field(factory=Refresh)
-    executor: str | Executor | None = None
-    debug: bool | None = None
 
 
 class Workflow(Decorated, Generic[P, T]):
@@ -128,7 +117,7 @@ class Workflow(Decorated, Generic[P, T]):
         learn_types()
         call = StoredCall.of(record)
         arguments = call.bound(self._spec.shape, self._spec.ignore, record.id)
-        return Execution(self._spec, Home(store, self.name, record.session_id), arguments, call.refresh, None)
+        return Execution(self._spec, Home(store, self.name, record.session_id), arguments, call.refresh)
 
     def loaded(self) -> Loaded:
         """Return this workflow as those need it who do not call it."""
@@ -155,6 +144,7 @@ class Workflow(Decorated, Generic[P, T]):
         self,
         *,
         session_id: str | None = None,
+        run_id: str | None = None,
         refresh: bool | str | Step[Any, Any] | Iterable[str | Step[Any, Any]] | None = None,
         store: str | os.PathLike[str] | Store | None = None,
         executor: str | Executor | None = None,
@@ -174,6 +164,8 @@ class Workflow(Decorated, Generic[P, T]):
 
         Args:
             session_id: The session, instead of what the workflow's `session=` gives.
+            run_id: The run's id, as an idempotency key: the first call of the id begins the run; a later one, from whatever process, gets its
+                recorded result or items, waits for it if it is executed, and goes on with it if it has stopped short.
             refresh: Steps to run again although they are remembered, as objects or names; True for all of them, those they call
                 and model requests too. Each call of a step is made anew once per run; the old result stays until the new one is durable.
                 A name that neither this process nor the store knows is refused by the call.
@@ -189,7 +181,8 @@ class Workflow(Decorated, Generic[P, T]):
         changed = WorkflowOptions(
             session_id=options.session_id if session_id is None else checked_session(session_id),
             store=options.store if store is None else store_at(store),
-            refresh=options.refresh if refresh is None else _refresh(refresh),
+            refresh=options.refresh if refresh is None else refresh_of(refresh),
+            run_id=options.run_id if run_id is None else checked_run_id(run_id),
             executor=options.executor if executor is None else checked_executor(executor),
             debug=options.debug if debug is None else yes_or_no(debug, "debug"),
         )
@@ -211,7 +204,9 @@ class Workflow(Decorated, Generic[P, T]):
         options, caller = self._options, frame if is_child else None
         for name in options.refresh.steps:
             check_step_name(home, name, "refresh")
-        return Execution(self._spec, home, arguments, options.refresh, caller, debug=options.debug)
+        return Execution(
+            self._spec, home, arguments, options.refresh, caller, run_id=options.run_id, debug=options.debug
+        )
 
     def _session_id(self, arguments: dict[str, Any], frame: Frame | None) -> str:
         if self._options.session_id is not None:
@@ -273,16 +268,6 @@ def current_frame_or_none() -> Frame | None:
     return frame
 
 
-def _refresh(asked: bool | str | Step[Any, Any] | Iterable[str | Step[Any, Any]]) -> Refresh:  # noqa: FBT001 - as it was asked for
-    if isinstance(asked, bool):
-        return Refresh(everything=asked)
-    steps: list[Any] = [asked] if isinstance(asked, str | Step) or not hasattr(asked, "__iter__") else list(asked)
-    for step in steps:
-        if not isinstance(step, str | Step):
-            raise UsageError(f"refresh={asked!r}: write True, or steps or their names")
-    return Refresh(steps=frozenset(step if isinstance(step, str) else step.name for step in steps))
-
-
 class PlainWorkflow(Workflow[P, T]):
     """A workflow that is a `def`."""
 
@@ -317,8 +302,12 @@ class AsyncWorkflow(Workflow[P, T]):
 
     async def _body(self, execution: Execution) -> Any:
         args, kwargs = self._arguments(execution)
-        with execution.frame.entered():
-            return await Interruption(execution.token).during(self.fn(*args, **kwargs))
+        interruption = Interruption(execution.token)
+        try:
+            with execution.frame.entered():
+                return await interruption.during(self.fn(*args, **kwargs))
+        finally:
+            interruption.close()
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await the result."""
@@ -367,6 +356,7 @@ class StreamWorkflow(Workflow[P, T], Generic[P, Y, T]):
                     advance = functools.partial(source.throw, stop) if stop else source.pull
         except BaseException as error:
             closing = isinstance(error, GeneratorExit)
+            execution.token.is_told = True  # the body learns by its closing that it may not go on
             try:
                 source.close()
             finally:
@@ -437,11 +427,14 @@ class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
                     stop = execution.stop_to_tell()
                     advance = functools.partial(source.throw, stop) if stop else source.pull
         except BaseException as error:
+            execution.token.is_told = True
             try:
                 await source.close()
             finally:
                 await adrive(execution.failed(error, closed=closing))
             raise
+        finally:
+            interruption.close()
         await adrive(execution.completed(None, lambda: self._encoded_stream(items, None)))
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> list[Y]:

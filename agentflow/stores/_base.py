@@ -40,7 +40,7 @@ class Entry:
     Attributes:
         key: Where it is found: a digest of everything that identifies the call.
         payload: The sealed result, or `b""` in listings.
-        kind: A step's result or a model's answer.
+        kind: A step's result, a model's answer, or the wish that a run be cancelled.
         workflow: The workflow it belongs to, `""` for none.
         session_id: The session, `""` where the scope has none.
         scope: How far it is shared.
@@ -57,7 +57,7 @@ class Entry:
 
     key: str
     payload: bytes = attrs.field(repr=False)
-    kind: Literal["step", "request"] = "step"
+    kind: Literal["step", "request", "wish"] = "step"
     workflow: str = ""
     session_id: str = ""
     scope: str = "session"

@@ -87,6 +87,14 @@ class DiskStore:
             )
         self.path = Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - resolve() would follow links
         self.on_corrupt = on_corrupt
+        self.options = {
+            "path": str(self.path),
+            "durability": durability,
+            "on_corrupt": on_corrupt,
+            "busy_timeout": busy_timeout,
+            "max_value_bytes": max_value_bytes,
+        }
+        """What another process makes a store of that is the same."""
         self._identity = f"disk:{os.path.realpath(self.path)}"
         self._synchronous = _SYNCHRONOUS[durability]
         self._busy_timeout = busy_timeout
