@@ -77,10 +77,10 @@ def sketch(value: object, name: str = "") -> Sketch:
 
 
 def sketched(value: object, name: str) -> Sketch:
-    """Return the picture of a value that other threads may be changing."""
+    """Return the picture of a value, whatever happens."""
     try:
         return sketch(value, name)
-    except RuntimeError:  # another thread is changing a dict or set that it was given, too
+    except Exception:  # noqa: BLE001 - another thread may be changing it, and its class may be any: no picture is worth a failed call
         return f"<{_name_of(type(value))}>"
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from pydantic import BaseModel, SecretStr
 
-from agentflow._sketch import HIDDEN, differing, drawn, is_secret_name, sketch
+from agentflow._sketch import HIDDEN, differing, drawn, is_secret_name, sketch, sketched
 
 
 class Colour(enum.Enum):
@@ -163,3 +163,12 @@ def test_a_sketch_is_small_and_json_and_tells_differences(one, other):
     assert list(differing(first, sketch(one))) == []
     assert all(len(text) <= 141 for each in differing(first, second) for text in each[1:])
     assert (first == second) == (list(differing(first, second)) == [])
+
+
+def test_a_picture_that_cannot_be_made_is_the_name_of_the_type():
+    """It is for people, and must never fail the call that it is of."""
+
+    class Odd:
+        __dataclass_fields__ = None
+
+    assert sketched([Odd()], "value") == "<list>"

@@ -603,3 +603,37 @@ def test_the_verdict_is_what_a_call_then_does(calls):
             assert found.hit == (executed == [])
             assert found.hit == (found.why == "remembered")
             assert str(found)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from([False, True, "one"]), st.lists(st.sampled_from("abc"), max_size=5)), max_size=4)
+)
+def test_the_verdict_in_a_run_is_what_a_call_then_does(runs):
+    """What a run has asked to make anew is a miss until it has made it; then it is a hit."""
+    executed, seen = [], []
+
+    @cached_step(name="explained.one", cache_if=lambda value: value != "c")
+    def one(value: str) -> str:
+        executed.append(value)
+        return value
+
+    @cached_step(name="explained.two", scope="run")
+    def two(value: str) -> str:
+        executed.append(value)
+        return value
+
+    @workflow(name="explained.flow")
+    def flow(number: int, values: list[str]) -> None:
+        for step in (one, two):
+            for value in values:
+                executed.clear()
+                found = step.explain(value)
+                step(value)
+                seen.append((found.hit, executed == []))
+
+    with using_store(MemoryStore()):
+        for number, (refresh, values) in enumerate(runs):
+            flow.with_options(refresh=[one] if refresh == "one" else refresh)(number, values)
+
+    assert [said for said, _ in seen] == [happened for _, happened in seen]

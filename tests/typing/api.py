@@ -125,6 +125,7 @@ async def apost(ctx: Context, topic: str) -> AsyncIterator[str]:
 assert_type(post("t"), Generator[str, None, Any])
 assert_type(count("t", times=2), int)
 assert_type(count.with_options(session_id="s", refresh=[bare, "other"])("t"), int)
+assert_type(count.with_options(debug=True)("t"), int)
 assert_type(count.session("s"), Session)
 assert_type(count.sessions(limit=3), list[Session])
 assert_type(count.session("s").runs(), list[Run])
