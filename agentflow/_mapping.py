@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["map_over"]
 
 THREADS: Final = 32
+# So many items begin before the loop gets round to others: each takes a key and a look into the store.
+_IN_A_TURN: Final = 16
 _BETWEEN_NEWS: Final = 0.1  # seconds between two events that tell how far it is
 
 
@@ -177,8 +179,14 @@ def _work(mapping: _Mapping, context: contextvars.Context) -> None:
 
 async def _in_tasks(mapping: _Mapping, at_once: int | None) -> list[Any]:
     places = asyncio.Semaphore(at_once or len(mapping.results) or 1)
-    tasks = [asyncio.create_task(_one(mapping, index, places)) for index in mapping.waiting]
+    tasks: list[asyncio.Task[None]] = []
     try:
+        for index in range(len(mapping.results)):
+            if mapping.errors:
+                break
+            tasks.append(asyncio.create_task(_one(mapping, index, places)))
+            if len(tasks) % _IN_A_TURN == 0:
+                await asyncio.sleep(0)
         if tasks:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextvars
 import functools
 import gc
@@ -272,6 +273,34 @@ async def test_async_items_are_cancelled_after_an_error():
     assert begun == [0, 1, 2]
     assert sorted(cleaned) == [0, 1]
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_large_map_leaves_the_loop_to_others():
+    """A thousand items begin a few at a time, so that other tasks of the loop get their turns in between."""
+    turns = 0
+    began: list[int] = []
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def item(number: int) -> int:
+        began.append(turns)
+        await asyncio.sleep(0)
+        return number
+
+    @workflow
+    async def flow(ctx: Context) -> list[int]:
+        return await ctx.map(item, range(1000))
+
+    taking = asyncio.create_task(take_turns())
+    results = await flow()
+    taking.cancel()
+
+    assert results == list(range(1000))
+    assert max(collections.Counter(began).values()) <= 64
 
 
 async def test_a_cancelled_map_cancels_its_items():
