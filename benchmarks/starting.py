@@ -10,6 +10,7 @@ from pathlib import Path
 
 from measuring import Sample, printed
 
+TRIES = 3  # of which the quickest counts
 PROGRAMS = Path(__file__).with_name("programs.py")
 FLOOR = "import attrs, asyncio, diskcache; from pydantic import TypeAdapter"
 """What a process cannot do without that keeps typed results in a diskcache from async code."""
@@ -24,7 +25,7 @@ began = time.perf_counter()
 took = time.perf_counter() - began
 import json, sys
 rss = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS:")) / 1024
-print(json.dumps({{"took": took, "modules": len(sys.modules), "rss": rss, "httpx": "httpx" in sys.modules}}))
+print(json.dumps({{"took": took, "modules": len(sys.modules), "rss": rss}}))
 """
 
 
@@ -40,16 +41,20 @@ def process(*command: str) -> float:
 
 
 def measure(place: Path) -> list[Sample]:
-    floor, ours = imported(FLOOR), imported(OURS)
+    turns = [(imported(FLOOR), imported(OURS)) for _ in range(TRIES)]
+    ours = turns[0][1]
     place.mkdir(parents=True, exist_ok=True)
     ten = (str(PROGRAMS), "ten", str(place), "10")
     process(*ten)
+    processes = [(process("-c", FLOOR), process(*ten)) for _ in range(TRIES)]
     return [
-        Sample("import", ours["took"], floor["took"]),
+        Sample("import", min(turn[1]["took"] for turn in turns), min(turn[0]["took"] for turn in turns)),
         Sample("import, modules", ours["modules"]),
         Sample("import, memory", ours["rss"]),
         # The bar allows 30 ms above 1.3 times the floor's process, so that is what it is measured against.
-        Sample("process of ten hits", process(*ten), process("-c", FLOOR) * 1.3 + 0.03),
+        Sample(
+            "process of ten hits", min(took for _, took in processes), min(took for took, _ in processes) * 1.3 + 0.03
+        ),
     ]
 
 

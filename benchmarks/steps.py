@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from measuring import VALUE, Amounts, Bench, Sample, Work, bench, bytes_written, pair, printed, seconds
+from measuring import VALUE, Amounts, Bench, Sample, Work, bench, bytes_written, pair, printed, quickest, seconds
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import from_json, to_json
 
@@ -128,7 +128,7 @@ def typed_hit(times: int) -> Sample:
     body, adapter = to_json(SEARCH), TypeAdapter(Search)
     plain, model = hitting(step), hitting(typed)
     more = pair("hit typed", model, plain, times)
-    validation = seconds(lambda: adapter.validate_json(body), times) / times
+    validation = quickest(lambda: adapter.validate_json(body), times)
     return Sample("hit typed", more.value - more.floor, validation)
 
 
@@ -143,7 +143,7 @@ def memory(amounts: Amounts, made: Bench) -> Iterator[Sample]:
     with using_store(MemoryStore()):
         yield in_run(lambda _: pair("miss, memory", missing(), made.insert, amounts.times))
         yield in_run(lambda _: pair("hit, memory", hitting(step), made.select, amounts.times * 5))
-    yield Sample("fresh memory store", seconds(fresh_store, 20) / 20 * 1000)
+    yield Sample("fresh memory store", quickest(fresh_store, 50) * 1000)
 
 
 def fresh_store() -> None:
@@ -183,9 +183,9 @@ def history(place: Path, amounts: Amounts) -> Iterator[Sample]:
     with bench(place, "process"):
         run = running()
         seconds(run, 5)
-        early = seconds(run, 10) / 10
+        early = quickest(run, 10)
         seconds(run, amounts.many - 25)
-        yield Sample("run, late", seconds(run, 10) / 10, early)
+        yield Sample("run, late", quickest(run, 10), early)
 
 
 def growing(place: Path, amounts: Amounts) -> Iterator[Sample]:
@@ -207,8 +207,8 @@ def in_session(size: int, times: int) -> tuple[float, float]:
         change = assigning(ctx)
         change()
         before = bytes_written()
-        took = seconds(change, times)
-        found.append((took / times, (bytes_written() - before) / times))
+        took = quickest(change, times)
+        found.append((took, (bytes_written() - before) / times))
 
     flow.with_options(session_id=f"of {size}")(size)
     return found[0]
@@ -220,7 +220,7 @@ def decoration(amounts: Amounts) -> Iterator[Sample]:
     def plain(topic: str, limit: int = 5) -> list[str]:
         return [topic] * limit
 
-    yield Sample("decoration", seconds(lambda: cached_step(plain), amounts.times) / amounts.times * 1e6)
+    yield Sample("decoration", quickest(lambda: cached_step(plain), amounts.times) * 1e6)
 
 
 def measure(place: Path, amounts: Amounts) -> list[Sample]:

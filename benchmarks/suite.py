@@ -36,6 +36,8 @@ GROUPS = ("steps", "flows", "starting", "model_requests")
 PEERS = ("diskcache", "joblib", "langgraph", "dbos", "prefect")
 QUICK, FULL = (3, "100 1000 4000"), (7, "300 1000 10000")  # repeats; calls, length of many, steps of a long run
 
+# Bytecode is kept, as where a package is installed: else an import would be its compilation.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
 NOT_TIMES = frozenset({"long run, memory", "state, 10 000 keys, bytes"})
 
 Samples = dict[str, list[dict[str, Any]]]
@@ -45,10 +47,8 @@ def samples_of(program: Path, python: str, *arguments: str) -> list[dict[str, An
     """Run a program once in an empty directory; return its samples."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         out = subprocess.run(
-            [python, str(program), *arguments[:1], place, *arguments[1:]]
-            if program.parent.name == "peers"
-            else [python, str(program), place, *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            [python, str(program), place, *arguments],
+            env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -74,7 +74,11 @@ def measured_peers(repeats: int, amounts: str) -> dict[str, Samples]:
     for repeat in range(repeats):
         for peer, samples in found.items():
             print(f"repeat {repeat + 1} of {repeats}: {peer}", file=sys.stderr, flush=True)
-            for sample in samples_of(HERE / "peers/timing.py", python_of(peer), peer, amounts.split(maxsplit=1)[0]):
+            try:
+                answered = samples_of(HERE / "peers/timing.py", python_of(peer), peer, amounts.split(maxsplit=1)[0])
+            except subprocess.CalledProcessError:  # it has said why; the others go on
+                continue
+            for sample in answered:
                 samples[sample["figure"]].append(sample)
     return found
 

@@ -64,7 +64,8 @@ def langgraph(directory: Path) -> Remember:
     return remember
 
 
-def prefect(directory: Path) -> Remember:
+def prepare_prefect(directory: Path) -> None:
+    """Say where Prefect keeps its things, which it asks when it is imported."""
     os.environ |= {
         "PREFECT_HOME": str(directory / "home"),
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
@@ -72,6 +73,10 @@ def prefect(directory: Path) -> Remember:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
+
+
+def prefect(directory: Path) -> Remember:
+    prepare_prefect(directory)
     from prefect import task
     from prefect.cache_policies import INPUTS
 

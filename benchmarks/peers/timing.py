@@ -1,4 +1,4 @@
-"""What a remembered function costs in one library: `timing.py PEER DIRECTORY TIMES`, one repeat; prints samples as JSON.
+"""What a remembered function costs in one library: `timing.py DIRECTORY PEER TIMES`, one repeat; prints samples as JSON.
 
 Floors are taken in the same process. Import comes first, since it can be measured once only.
 """
@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-PEER, DIRECTORY, TIMES = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+from remembering import REMEMBER, prepare_prefect
+
+DIRECTORY, PEER, TIMES = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 VALUE = {f"key {n}": "x" * 50 for n in range(16)}
 PAYLOAD = json.dumps(VALUE).encode()
 LARGE = {"text": "x" * 2**20}
@@ -45,6 +47,7 @@ def timed(work: Callable[[int], object], numbers: range) -> float:
 
 
 def importing() -> Iterator[Sample]:
+    prepare_prefect(DIRECTORY)
     before = time.perf_counter()
     for module in IMPORTS.get(PEER, (PEER,)):
         __import__(module)
@@ -87,8 +90,6 @@ def rounds(call: Callable[[int], object], call_large: Callable[[int], object]) -
 
 
 def memoizer() -> Iterator[Sample]:
-    from remembering import REMEMBER
-
     remember = REMEMBER[PEER](DIRECTORY)
     call = remember(small)
     call(0)
