@@ -30,13 +30,31 @@ if TYPE_CHECKING:
     from agentflow.models import Model
     from agentflow.types import Scope
 
-__all__ = ["Agent", "AgentResult", "AsyncTextStream", "TextStream", "overridden"]
+__all__ = ["Agent", "AgentResult", "AsyncTextStream", "TextStream", "overridden", "replaced_everywhere"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 _OVERRIDES: Final[ContextVar[Mapping[Agent[Any] | None, Model]]] = ContextVar("agentflow_models", default={})  # noqa: B039 - never changed, only replaced
 """The models in force in place of the agents' own; that of None is for every agent."""
+
+
+_EVERYWHERE: Final[list[Callable[[Model], Model]]] = []
+"""Give the model to use in place of an agent's own in the whole process, where it has no override; the last one counts."""
+
+
+@contextmanager
+def replaced_everywhere(replace: Callable[[Model], Model]) -> Generator[None]:
+    """Put models in force in every thread and task, for agents that have no override.
+
+    Args:
+        replace: Given an agent's own model, returns the one to use.
+    """
+    _EVERYWHERE.append(replace)
+    try:
+        yield
+    finally:
+        _EVERYWHERE.remove(replace)
 
 
 @contextmanager
@@ -350,6 +368,10 @@ class Agent(Generic[T]):
         overrides = _OVERRIDES.get()
         if (chosen := overrides.get(self, overrides.get(None))) is not None:
             return chosen
+        own = self._own_model()
+        return _EVERYWHERE[-1](own) if _EVERYWHERE else own
+
+    def _own_model(self) -> Model:
         if not isinstance(self.model, str):
             return self.model
         if self.model not in self._resolved:

@@ -126,3 +126,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("AGENTFLOW_") or name.endswith("_API_KEY"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _agentflow() -> None:
+    """Takes the place of the plugin's isolation: these tests say for themselves what stores they use."""

@@ -7,6 +7,7 @@ A provider over HTTP is a `Codec`: it turns a request into an `HttpCall` and byt
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -371,8 +372,10 @@ class RealRequests:
         Raises:
             UsageError: With the reason of whoever refused them.
         """
-        if self.refused_because is not None:
-            raise UsageError(f"a request to {model} was refused: {self.refused_because}")
+        # Said by the environment it reaches child processes, too, and code that was not loaded yet when it was said.
+        reason = self.refused_because or os.environ.get("AGENTFLOW_REFUSE_MODEL_REQUESTS")
+        if reason:
+            raise UsageError(f"a request to {model} was refused: {reason}")
 
 
 real_requests: Final = RealRequests()
