@@ -60,6 +60,11 @@ class Call:
         return f"({', '.join([*map(repr, self.args), *(f'{name}={value!r}' for name, value in self.kwargs.items())])})"
 
 
+def name_of(part):
+    """Name a part of a case alike in every process, where the repr of a function would have its address."""
+    return part.__name__ if callable(part) else repr(part)
+
+
 @pytest.mark.parametrize(
     ("fn", "ignore", "one", "other"),
     [
@@ -80,7 +85,7 @@ class Call:
         (m, ["x", "z"], Call(1, y=3, z=4), Call(2, y=3, z=5)),
         (early, [], Call(kw2=2), Call(kw1="kw1", kw2=2)),
     ],
-    ids=repr,
+    ids=name_of,
 )
 def test_calls_that_are_one(fn, ignore, one, other):
     """joblib, `test_filter_args`, `test_filter_varargs`, `test_filter_kwargs`, `test_filter_args_2`, `test_filter_args_edge_cases`,
@@ -105,7 +110,7 @@ def test_calls_that_are_one(fn, ignore, one, other):
         (m, [], Call(1, y=2), Call(1, y=2, z=2)),
         (early, [], Call(kw2=2), Call(kw2=2, kw1=2)),
     ],
-    ids=repr,
+    ids=name_of,
 )
 def test_calls_that_are_two(fn, ignore, one, other):
     """joblib, the same tests: what is left of two calls differs, and so do their keys; a keyword is no positional dict."""
