@@ -20,7 +20,7 @@ from agentflow._run_steps import RunStep, steps_of, usage_of
 from agentflow._settings import default_store, store_at
 from agentflow._threads import THREADS
 from agentflow.events import Event
-from agentflow.exceptions import UsageError
+from agentflow.exceptions import StoreCorrupt, UsageError
 from agentflow.stores._base import RunFilter
 from agentflow.types import RunStatus
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from agentflow._drive import Ask
     from agentflow.messages import Usage
-    from agentflow.stores._base import RunRecord, Store
+    from agentflow.stores._base import EventRecord, RunRecord, Store
 
 __all__ = ["Run", "RunStep", "get_run", "list_runs"]
 
@@ -243,10 +243,10 @@ class Run:
             UsageError: If that is no number of an event.
         """
         whole(after, "after", least=0)
-        return [_event(record.data, record.run_id, record.seq) for record in self._store.events(self.id, after)]
+        return [_event(record, self._store) for record in self._store.events(self.id, after)]
 
     def _recorded_events(self) -> list[Event]:
-        return [_event(record.data, record.run_id, record.seq) for record in self._store.events(self.id)]
+        return [_event(record, self._store) for record in self._store.events(self.id)]
 
     def _record(self) -> RunRecord:
         record = self._store.run(self.id)
@@ -255,9 +255,17 @@ class Run:
         return record
 
 
-def _event(data: bytes, run_id: str, seq: int) -> Event:
-    fields: dict[str, Any] = pydantic_core.from_json(data)
-    return _adapter().validate_python({**fields, "run_id": run_id, "seq": seq})
+def _event(record: EventRecord, store: Store) -> Event:
+    try:
+        fields: dict[str, Any] = pydantic_core.from_json(record.data)
+        return _adapter().validate_python({**fields, "run_id": record.run_id, "seq": record.seq})
+    except (ValueError, TypeError) as error:
+        raise StoreCorrupt(
+            f"event {record.seq} of run {record.run_id!r} in the store at {store.location} cannot be read ({error}): "
+            "restore a backup, or upgrade agentflow if a newer one wrote it",
+            path=store.location,
+            hint="restore a backup, or upgrade agentflow",
+        ) from error
 
 
 @cache

@@ -205,10 +205,16 @@ class State(MutableMapping[str, Any]):
         try:
             return self._cell(key)
         except (StoreCorrupt, IncompatibleStore):
-            before, row = self._origin(key)
+            before, row = self._origin_to_set(key)
             cell = self._cells[key] = Cell(UNREADABLE, before, row)
             self._watch(key, cell)
             return cell
+
+    def _origin_to_set(self, key: str) -> tuple[bytes | None, StateRow]:
+        try:
+            return self._origin(key)
+        except StoreCorrupt:  # not even its checksum fits
+            return b"", self._home.store.state_row(self._home.workflow, self._home.session_id, key)
 
     def _watch(self, key: str, cell: Cell) -> None:
         cell.kept = _NOTHING
@@ -224,7 +230,18 @@ class State(MutableMapping[str, Any]):
         return self._body_of(row, key), row
 
     def _body_of(self, row: StateRow, key: str) -> bytes | None:
-        return self._values.default(key) if row.value is None else unseal(row.value)
+        return self._values.default(key) if row.value is None else self._unsealed(row.value, key)
+
+    def _unsealed(self, value: bytes, key: str) -> bytes:
+        try:
+            return unseal(value)
+        except StoreCorrupt as corrupt:
+            raise StoreCorrupt(
+                f"state[{key!r}] of session {self._home.session_id!r} in the store at {self._home.store.location} is damaged: "
+                "restore a backup, set the key anew, or delete it",
+                path=self._home.store.location,
+                hint="restore a backup, set the key anew, or delete it",
+            ) from corrupt
 
     def _decoded(self, body: bytes | None, key: str) -> object:
         return self._values.decoded(key, body, self._home)

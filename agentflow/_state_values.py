@@ -53,6 +53,7 @@ class Values:
                 f"state[{key!r}] of session {home.session_id!r} cannot be read back: {stale}: import or register "
                 "its class (agentflow.register_type) before the workflow runs, set the key anew, or delete it",
                 path=home.store.location,
+                hint="import or register its class, set the key anew, or delete it",
             ) from stale
 
     def same(self, key: str, one: object, other: object) -> bool:

@@ -130,7 +130,9 @@ class DiskStore:
         rows = self._readers.rows(_schema.READ, (to_text(key),))
         if not rows:
             return None
-        mode, filename, value = rows[0]
+        is_its_own, mode, filename, value = rows[0]
+        if not is_its_own:
+            raise damaged(self.location, "an index that names the row of another key")
         if mode != 1 or filename is not None or type(value) is not bytes:
             raise damaged(self.location, "a row that agentflow did not write: somebody else writes there")
         return value
@@ -161,6 +163,8 @@ class DiskStore:
     def run(self, run_id: str) -> RunRecord | None:
         """Return a run, or None."""
         rows = self._readers.records(_schema.RUN, (run_id,), _schema.run_of)
+        if rows and rows[0].id != run_id:
+            raise damaged(self.location, "an index that names another run")
         return rows[0] if rows else None
 
     def runs(self, which: RunFilter, limit: int | None = None) -> Sequence[RunRecord]:
@@ -306,8 +310,12 @@ def _check_revisions(writing: Writing, transaction: Transaction) -> None:
             continue
         names = bound((write.workflow, write.session_id, write.key))
         row = writing.execute(_schema.STATE_ROW, names).fetchone()
-        if (row[1] if row else 0) != write.expected:
-            changed[write.key] = _schema.state_of(row) if row else StateRow(None, 0)
+        try:
+            now = _schema.state_of(row) if row else StateRow(None, 0)
+        except (ValueError, TypeError) as error:
+            raise damaged(str(writing.directory), error) from error
+        if now.revision != write.expected:
+            changed[write.key] = now
     if changed:
         raise StateChanged(changed)
 

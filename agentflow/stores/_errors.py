@@ -7,7 +7,7 @@ import os
 import sqlite3
 import tempfile
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
 from agentflow.exceptions import (
     PayloadTooLarge,
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-__all__ = ["busy", "damaged", "is_busy", "store_error", "store_errors"]
+__all__ = ["FAULTS", "Fault", "busy", "damaged", "is_busy", "store_error", "store_errors"]
+
+Fault: TypeAlias = sqlite3.Error | OSError | UnicodeDecodeError
+FAULTS: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
+"""What a store that does not answer raises. Of damaged text that would stand in its message, sqlite3 says only that it is no UTF-8."""
 
 _FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT)
 _READ_ONLY_ERRNOS: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -53,12 +57,14 @@ def store_errors(directory: Path) -> Generator[None]:
     """Turn errors of SQLite and of the operating system into typed ones that name the store."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except FAULTS as error:
         raise store_error(error, directory) from error
 
 
-def store_error(error: sqlite3.Error | OSError, directory: Path) -> StoreError:
+def store_error(error: Fault, directory: Path) -> StoreError:
     """Return the typed error for one of SQLite or of the operating system."""
+    if isinstance(error, UnicodeDecodeError):
+        return damaged(str(directory), error)
     return _from_os(error, str(directory)) if isinstance(error, OSError) else _from_sqlite(error, directory)
 
 

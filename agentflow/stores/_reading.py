@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from agentflow.exceptions import StoreBusy
 from agentflow.stores._diskcache import connect
-from agentflow.stores._errors import busy, damaged, is_busy, store_error
+from agentflow.stores._errors import FAULTS, busy, damaged, is_busy, store_error
 from agentflow.stores._forks import GATE
 from agentflow.stores._opening import check_file
 from agentflow.stores._patience import wait_while_busy
@@ -67,7 +67,7 @@ class Readers:
                     if not is_busy(error):
                         raise
                 return wait_while_busy(lambda: self._fetch(statement, values), time.monotonic() + self._patience)
-        except (sqlite3.Error, OSError) as error:
+        except FAULTS as error:
             raise store_error(error, self._place.directory) from error
 
     def close(self) -> None:

@@ -73,7 +73,9 @@ CREATE: Final = (
     f"PRAGMA user_version = {SCHEMA_VERSION:d}",
 )
 
-READ: Final = "SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1"
+# A row that an index names is asked for its own name: a damaged index must not give the value of one key for another.
+READ: Final = """SELECT key = ?1, mode, filename, value FROM Cache
+    WHERE rowid = (SELECT rowid FROM Cache WHERE key = ?1 AND raw = 1)"""
 VALUE_ID: Final = "SELECT rowid FROM Cache WHERE key = ? AND raw = 1"
 
 _ENTRY_COLUMNS: Final = (
@@ -87,7 +89,8 @@ PIECES: Final = "SELECT pieces FROM af_versions WHERE step = ? AND version = ?"
 PUT_PIECES: Final = "INSERT INTO af_versions (step, version, pieces) VALUES (?, ?, ?)"
 FORGET: Final = ("DELETE FROM af_entries WHERE id = ?", "DELETE FROM Cache WHERE rowid = ?")
 
-STATE_ROW: Final = "SELECT value, revision FROM af_state WHERE workflow = ? AND session_id = ? AND key = ?"
+STATE_ROW: Final = """SELECT value, revision, workflow = ?1 AND session_id = ?2 AND key = ?3 FROM af_state
+    WHERE id = (SELECT id FROM af_state WHERE workflow = ?1 AND session_id = ?2 AND key = ?3)"""
 STATE_KEYS: Final = "SELECT key FROM af_state WHERE workflow = ? AND session_id = ? AND value IS NOT NULL ORDER BY id"
 PUT_STATE: Final = """INSERT INTO af_state (workflow, session_id, key, value, revision) VALUES (?, ?, ?, ?, 1)
     ON CONFLICT (workflow, session_id, key) DO UPDATE SET value = excluded.value, revision = revision + 1"""
@@ -99,7 +102,7 @@ PUT_RUN: Final = f"""INSERT INTO af_runs ({_RUN_COLUMNS}) VALUES (?,?,?,?,?,?,?,
     finished_at = excluded.finished_at, arguments = excluded.arguments, result = excluded.result, error = excluded.error"""
 _OPTIONAL_BYTES: Final = (bytes, NoneType)
 _RUN_TYPES: Final = (*(str,) * 5, int, str, str, float, (float, NoneType), _OPTIONAL_BYTES, _OPTIONAL_BYTES, str)
-RUN: Final = f"SELECT {_RUN_COLUMNS} FROM af_runs WHERE id = ?"
+RUN: Final = f"SELECT {_RUN_COLUMNS} FROM af_runs WHERE number = (SELECT number FROM af_runs WHERE id = ?)"
 RUN_OWNER: Final = "SELECT owner FROM af_runs WHERE id = ?"
 
 # Numbered in the transaction, so that the order of numbers is the order in which readers see them: no gap, ever.
@@ -163,8 +166,11 @@ def name_of(row: Sequence[Any]) -> str:
 
 
 def state_of(row: Sequence[Any]) -> StateRow:
-    """Return the state of a row."""
-    return StateRow(*_checked(row, (_OPTIONAL_BYTES, int)))
+    """Return the state of a row of `STATE_ROW`."""
+    *state, is_its_own = _checked(row, (_OPTIONAL_BYTES, int, int))
+    if not is_its_own:
+        raise ValueError("an index that names the row of another key")
+    return StateRow(*state)
 
 
 def entry_row(entry: Entry) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
-from agentflow.stores._errors import busy, store_error
+from agentflow.stores._errors import FAULTS, busy, store_error
 from agentflow.stores._forks import GATE
 from agentflow.stores._locks import OPENING
 from agentflow.stores._opening import create_store, open_cache
@@ -14,6 +14,7 @@ from agentflow.stores._patience import wait_while_busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -96,7 +97,7 @@ class Writing:
             self._thread = threading.get_ident()
             GATE.__enter__()
             self._cache = wait_while_busy(self._writer.begin, self._deadline)
-        except (sqlite3.Error, OSError) as error:
+        except FAULTS as error:
             self.settle()
             raise store_error(error, self._writer.place.directory) from error
         except BaseException:
@@ -110,12 +111,17 @@ class Writing:
         try:
             if error is None:
                 self._end()
-        except (sqlite3.Error, OSError) as failure:
+        except FAULTS as failure:
             error = failure
         finally:
             self.settle()
-        if isinstance(error, sqlite3.Error | OSError):
+        if isinstance(error, FAULTS):
             raise store_error(error, self._writer.place.directory) from error
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the store, for messages."""
+        return self._writer.place.directory
 
     def settle(self) -> bool:
         """Leave nothing open, and return whether it is over as it was meant to be."""
@@ -175,4 +181,7 @@ class Writing:
 
 def _is_of_the_store(error: Exception) -> bool:
     # A constraint or a value of the wrong kind is the work's own fault; a full disk or a damaged page is everybody's trouble.
-    return isinstance(error, OSError | sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+    return (
+        isinstance(error, OSError | UnicodeDecodeError | sqlite3.OperationalError)
+        or type(error) is sqlite3.DatabaseError
+    )
