@@ -168,6 +168,8 @@ class Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         return self._execute_theirs  # the lock is ours already: there is nothing to retry
 
     def _execute_theirs(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if "FROM Settings" in statement:
+            return self._con.execute("SELECT 1 WHERE 0")  # ours hold whatever stands there, and it may be no text
         reads = statement.startswith(("SELECT", "PRAGMA"))
         wanted = not statement.startswith("CREATE TRIGGER") and "Cache_expire_time" not in statement
         if reads or (wanted and self._creating):

@@ -100,6 +100,7 @@ _RUN_COLUMNS: Final = "id, workflow, session_id, call, status, attempt, owner, p
 PUT_RUN: Final = f"""INSERT INTO af_runs ({_RUN_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)
     ON CONFLICT (id) DO UPDATE SET status = excluded.status, attempt = excluded.attempt, owner = excluded.owner,
     finished_at = excluded.finished_at, arguments = excluded.arguments, result = excluded.result, error = excluded.error"""
+_END_OF_TIME: Final = 253_402_300_800.0  # the year 10 000, which no datetime holds
 _OPTIONAL_BYTES: Final = (bytes, NoneType)
 _RUN_TYPES: Final = (*(str,) * 5, int, str, str, float, (float, NoneType), _OPTIONAL_BYTES, _OPTIONAL_BYTES, str)
 RUN: Final = f"SELECT {_RUN_COLUMNS} FROM af_runs WHERE number = (SELECT number FROM af_runs WHERE id = ?)"
@@ -157,6 +158,8 @@ def _checked(row: Sequence[Any], types: Sequence[Any]) -> list[Any]:
     """Return the values of a row, which is not trusted to be one that was written here."""
     if not all(map(isinstance, row, types)):
         raise TypeError("a row with values of other types than agentflow writes")
+    if not all(abs(value) < _END_OF_TIME for value in row if type(value) is float):
+        raise ValueError("a row with a time that is none")
     return [from_text(value) if type(value) is str else value for value in row]
 
 
