@@ -51,8 +51,12 @@ class Failure:
 
     @classmethod
     def from_text(cls, text: str) -> Failure:
-        """Read what a run's row keeps."""
-        return cls(**pydantic_core.from_json(text))
+        """Read what a run's row keeps; of a damaged row, the text as it is."""
+        try:
+            fields = pydantic_core.from_json(text)
+            return cls(**{name: str(value) for name, value in fields.items()})
+        except (ValueError, TypeError, AttributeError):
+            return cls("unreadable", text, "")
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"

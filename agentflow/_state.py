@@ -394,7 +394,9 @@ class State(MutableMapping[str, Any]):
     def _absorb(self, key: str, before: bytes | None, nested: Cell, added: float) -> None:
         """Take over a change that a nested step has committed, beside what was changed here."""
         with self._mutex:
-            own = self._cells[key]
+            own = self._cells.get(key)
+            if own is None:  # it could not be read here, and can be now
+                return
             if not (added and self._absorb_sum(key, own, nested)):
                 self._absorb_change(key, own, before, nested.before)
             if nested.row.revision > own.row.revision:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentflow import Context, workflow
+from agentflow import Context, cached_step, workflow
 from agentflow._settings import using_store
 from agentflow.exceptions import StoreCorrupt
 from agentflow.stores import DiskStore
@@ -89,10 +89,16 @@ class TestTold:
 
     @pytest.fixture
     def flow(self, tmp_path):
+        @cached_step(name="sets")
+        def sets(ctx: Context) -> None:
+            ctx.state["key"] = "new"
+
         @workflow(name="kept")
         def flow(ctx: Context, how: str = "set") -> None:
             if how == "delete":
                 del ctx.state["key"]
+            elif how == "step":
+                sets()
             else:
                 ctx.state["key"] = how
 
@@ -112,14 +118,14 @@ class TestTold:
             "restore a backup, set the key anew, or delete it",
         )
 
-    @pytest.mark.parametrize("how", ["new", "delete"])
+    @pytest.mark.parametrize("how", ["new", "delete", "step"])
     def test_a_damaged_state_value_is_got_rid_of(self, flow, tmp_path, how):
         """What the error says to do can be done, in a workflow."""
         query(tmp_path, "UPDATE af_state SET value = zeroblob(40)")
 
         flow(how)
 
-        assert dict(flow.session("default").state) == ({"key": "new"} if how == "new" else {})
+        assert dict(flow.session("default").state) == ({} if how == "delete" else {"key": "new"})
 
     @pytest.mark.parametrize("data", [b'{"type": "\\ud800"}', b"{", b'{"type": "unknown"}', b"\xff"])
     def test_a_damaged_event(self, flow, tmp_path, data):

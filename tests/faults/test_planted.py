@@ -9,6 +9,7 @@ import sqlite3
 
 import pytest
 
+from agentflow import RunStatus, get_run
 from agentflow.exceptions import StoreCorrupt
 from agentflow.stores import DiskStore
 from agentflow.stores._base import Entry, RunRecord, Transaction
@@ -54,4 +55,16 @@ def test_a_time_that_is_none_is_damage(tmp_path):
 
     with pytest.raises(StoreCorrupt):
         store.run("r")
+    store.close()
+
+
+def test_a_failure_that_cannot_be_read_is_shown_as_it_is(tmp_path):
+    """What a failed run's row says of its error is text for people; a damaged one is still shown."""
+    store = DiskStore(tmp_path / "store")
+    failed = RunRecord(
+        id="r", workflow="w", session_id="s", call="c", status=RunStatus.FAILED, error="no JSON", started_at=1.0
+    )
+    store.commit(Transaction(run=failed))
+
+    assert get_run("r", store=store).error == "unreadable: no JSON"
     store.close()

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import agentflow
 from agentflow import cached_step
-from agentflow.exceptions import IncompatibleStore, StoreCorrupt, StoreError
+from agentflow.exceptions import IncompatibleStore, RunNotFound, StoreCorrupt, StoreError
 from agentflow.stores import DiskStore
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -87,6 +87,10 @@ def asked(calls: dict[str, Callable[[], object]], right: Callable[[str, object],
             ] += 1
         except StoreError as error:
             seen[f"other typed error: {type(error).__name__}"] += 1
+        except RunNotFound:
+            seen["missing"] += 1  # it is listed, and its id is another one by now
+        except KeyError:
+            seen["missing"] += 1  # so is a state key
         except BaseException as error:
             seen[f"untyped: {type(error).__name__}: {error} ({name})"] += 1
     return seen

@@ -38,7 +38,6 @@ RUNS_CODE = (
     "pickle.find_class",
     "marshal.loads",
     "exec",
-    "compile",
     "import",
     "ctypes.dlopen",
     "sqlite3.enable_load_extension",
@@ -75,6 +74,9 @@ SCHEMAS = (
 )
 
 
+ALL_STATE = 2 * STEPS
+
+
 class Attack:
     """Executes a command when it is unpickled."""
 
@@ -100,11 +102,16 @@ class Guard:
         if event in RUNS_CODE:
             self.seen.append(f"{event} {str(arguments)[:200]}")
         elif event in TOUCHES_FILES:
-            name = arguments[0]
-            if isinstance(name, str | bytes | os.PathLike) and not os.path.abspath(os.fsdecode(name)).startswith(
-                self.inside
-            ):
-                self.seen.append(f"{event} {name!r}")
+            self._judge(event, *arguments[:3])
+
+    def _judge(self, event: str, name: object, _mode: object = None, flags: object = 0) -> None:
+        if not isinstance(name, str | bytes | os.PathLike):
+            return
+        path = os.path.abspath(os.fsdecode(name))
+        # A failed run's traceback quotes the lines of its code.
+        is_source = event == "open" and path.endswith(".py") and not int(str(flags)) & (os.O_WRONLY | os.O_RDWR)
+        if not is_source and not path.startswith(self.inside):
+            self.seen.append(f"{event} {name!r}")
 
 
 def plant(file: Path, rng: random.Random, poisons: list[object]) -> None:
@@ -162,8 +169,10 @@ def use(directory: Path) -> Counter[str]:
         try:
             call()
             seen["answered"] += 1
-        except AgentflowError as error:
-            seen["typed errors"] += 1
+        except (AgentflowError, KeyError) as error:
+            # A key of the state whose row was changed may be listed and not be found.
+            kind = "typed errors" if isinstance(error, AgentflowError) or number == ALL_STATE else f"untyped: {error!r}"
+            seen[kind] += 1
         except Exception as error:
             seen[f"untyped: {type(error).__name__}: {error} (call {number})"] += 1
     with contextlib.suppress(AgentflowError):
