@@ -200,9 +200,8 @@ def cuts(directory: Path, count: int, seed: int) -> dict[str, object]:
     sizes = [int(line.split()[2]) for line in (directory / "log").read_text().splitlines()]
     whole = (directory / "store/cache.db-wal").stat().st_size
     rng = random.Random(seed)
-    places = sorted(
-        {*sizes, *(size - 1 for size in sizes), *(rng.randrange(whole) for _ in range(count - 2 * len(sizes)))}
-    )
+    telling = [*sizes, *(size - 1 for size in sizes), *(rng.randrange(whole) for _ in range(count))]
+    places = sorted(rng.sample(sorted(set(telling)), count))
     bad: list[object] = []
     for place in places:
         copy = directory / "copy"

@@ -136,7 +136,7 @@ def held(directory: Path, n: int) -> int:
     if len(noted(directory / f"held-{n}")) == 0:
         note(directory / f"held-{n}", os.getpid())
         if os.fork() == 0:  # it outlives its parent
-            time.sleep(5)
+            time.sleep(1.5)
             os._exit(0)
         time.sleep(600)
     note(directory / f"held-{n}", time.monotonic())

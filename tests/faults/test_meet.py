@@ -1,0 +1,50 @@
+"""Many at once: stampedes (F11), owners that die (F12), first openings (F13), one session for many writers (R14).
+
+Threads and tasks of one process stand in `tests/flow/test_single_flight.py` (64 threads and 200 tasks: one execution each), streams and exceptions
+between processes in `tests/flow/test_processes.py`, locks in `tests/stores/test_locks.py`, forks in `tests/stores/test_processes.py`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize("processes", [8, *[pytest.param(number, marks=slow) for number in (2, 16, 32)]])
+def test_a_stampede_executes_once(program, tmp_path, figure, processes):
+    """R4: so many processes ask for one step at the same moment, in a store that is not there yet: one execution, one value."""
+    counts = program("meet.py", tmp_path, "processes", processes)
+
+    assert counts == {"processes": processes, "executions": 1, "wrong": 0}
+    figure("R4", **counts)
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=slow)])
+def test_a_waiter_takes_over(program, tmp_path, figure, kills):
+    """R5: the owner of a running step is killed, and leaves a forked child alive: the waiter executes within a second."""
+    counts = program("meet.py", tmp_path, "takeover", kills)
+
+    assert counts["over_a_second"] == 0
+    figure("R5", **counts)
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(100, marks=slow)])
+def test_first_openings(program, tmp_path, figure, rounds):
+    """R6: 32 processes open and write a store that is not there, at the same moment: no error, and every write is there."""
+    counts = program("meet.py", tmp_path, "open", rounds)
+
+    assert (counts["errors"], counts["missing"]) == (0, 0)
+    figure("R6", **counts)
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(8, marks=slow)])
+def test_no_update_is_lost(program, tmp_path, figure, processes):
+    """R14: increments and transactions add up; who reads and writes without either gets a `StateConflict` instead of losing an update."""
+    counts = program("meet.py", tmp_path, "updates", processes)
+
+    for how in ("increment", "transaction", "plain"):
+        assert (counts[how]["lost"], counts[how]["failed"]) == (0, 0)
+    assert counts["increment"]["final"] == counts["transaction"]["final"] == counts["updates"]
+    assert counts["plain"]["done"] + counts["plain"]["conflicts"] == counts["updates"]
+    figure("R14", processes=processes, updates=counts["updates"], lost=0, conflicts_told=counts["plain"]["conflicts"])
