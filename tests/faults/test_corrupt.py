@@ -20,7 +20,7 @@ from agentflow.stores._base import Entry, RunRecord, StateWrite, Transaction
 NONE = ("wrong", "untyped")
 
 
-@pytest.mark.parametrize("databases", [12, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("databases", [6, pytest.param(400, marks=pytest.mark.slow)])
 def test_flipped_bytes(program, tmp_path, figure, databases):
     """R9: eight random bytes of a database are changed, and everything in it is read."""
     counts = program("corrupt.py", tmp_path, "flips", databases, 0)

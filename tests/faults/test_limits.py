@@ -28,6 +28,6 @@ def test_too_few_descriptors(program, tmp_path, figure):
 
 def test_files_that_may_not_grow(program, tmp_path, figure):
     """With a limit of the size of files (`ulimit -f`), from one page to enough: EFBIG, or it works."""
-    told = program("limits.py", tmp_path, "filesize", "sync", "stream")
+    told = program("limits.py", tmp_path, "filesize", "sync")
 
     figure("F26 size of files", **check(told, "StoreError 27"))

@@ -15,7 +15,7 @@ from agentflow.stores import DiskStore
 from agentflow.stores._base import Entry, RunRecord, Transaction
 
 
-@pytest.mark.parametrize("stores", [15, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stores", [8, pytest.param(1000, marks=pytest.mark.slow)])
 def test_nothing_planted_is_executed(program, tmp_path, figure, stores):
     """R12: pickles, names of files, settings, triggers and views in any row, and changed bytes: the audit events of the interpreter are clean."""
     counts = program("planted.py", tmp_path, stores, 0)

@@ -10,7 +10,7 @@ import pytest
 from .conftest import PROGRAMS, ROOT
 
 
-@pytest.mark.parametrize("cuts", [15, pytest.param(160, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cuts", [8, pytest.param(160, marks=pytest.mark.slow)])
 def test_a_cut_leaves_a_beginning(program, tmp_path, figure, cuts):
     """The log of a killed process is cut at any byte: what is left is a beginning of what was acknowledged, and all that was synced before."""
     counts = program("corrupt.py", tmp_path, "cuts", cuts, 0)

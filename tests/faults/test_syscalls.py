@@ -22,7 +22,7 @@ def check(counts: dict[str, object]) -> dict[str, object]:
 def test_faults_at_some_calls(program, tmp_path, figure):
     """A few of what the long tests try: a kill and each error, once and for ever, each at other calls."""
     both = [f"{error}{how}" for error in ERRORS for how in ("", "+")]
-    counts = program("syscalls.py", tmp_path, "sync", 150, "KILL", *both)
+    counts = program("syscalls.py", tmp_path, "sync", 250, "KILL", *both)
 
     figure("R2 and R3, some", **check(counts))
 
