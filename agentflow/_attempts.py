@@ -6,6 +6,7 @@ A procedure without colour (see `_drive`). Who waits for the outcome, and who ma
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
@@ -242,9 +243,21 @@ class Attempts:
         except (UnserializableValue, StoreError, StateConflict) as error:
             error.result = value
             raise
+        except MemoryError as error:
+            raise self._no_memory(value) from error
         if not wanted:
             yield from self._forget_answers()
         return body
+
+    def _no_memory(self, value: Any) -> StoreError:
+        where, hint = self.call.home.store.location, "free some memory, or return less"
+        return StoreError(
+            f"there is not enough memory to keep the result of step {self.call.spec.name!r} in the store at {where}: {hint}",
+            path=where,
+            hint=hint,
+            errno=errno.ENOMEM,
+            result=value,
+        )
 
     def _commit(self, frame: Frame, entries: Sequence[Entry]) -> Generator[Ask, None, None]:
         writes = frame.state.writes()

@@ -182,6 +182,6 @@ class Writing:
 def _is_of_the_store(error: Exception) -> bool:
     # A constraint or a value of the wrong kind is the work's own fault; a full disk or a damaged page is everybody's trouble.
     return (
-        isinstance(error, OSError | UnicodeDecodeError | sqlite3.OperationalError)
+        isinstance(error, OSError | UnicodeDecodeError | MemoryError | sqlite3.OperationalError)
         or type(error) is sqlite3.DatabaseError
     )
