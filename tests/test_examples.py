@@ -42,6 +42,19 @@ def body(output: str) -> str:
     return re.sub(r"\[[\d.]+ s\]", "", output)
 
 
+def test_a_background_run_is_started_here_and_asked_for_there(run):
+    """Each command is a process of its own; what the first one starts outlives it."""
+    run_id = run("background_run.py", "start", "boxes").strip()
+
+    assert run("background_run.py", "result", run_id).splitlines() == [
+        "1. what is known about 'boxes: history'",
+        "2. what is known about 'boxes: numbers'",
+        "3. what is known about 'boxes: opinions'",
+    ]
+    assert run("background_run.py", "status", run_id).startswith("completed, attempt 1, 3 chapters\n  completed in 0.")
+    assert run("background_run.py", "list") == f"{run_id} completed\n"
+
+
 def test_simple_cache_answers_twice_alike(run):
     """The second answer is the first one, from memory; so is the one of the next process."""
     output = run("simple_cache.py", "Tell me about rubber ducks.")

@@ -44,6 +44,74 @@ def many(place: str, steps: int) -> int:
     return sum(work(place, n) for n in range(steps))
 
 
+@cached_step
+def numbered_work(place: str, n: int) -> int:
+    note(place, f"{os.getpid()} {n}")
+    time.sleep(0.003)
+    return n
+
+
+@workflow
+def numbered(place: str, steps: int) -> int:
+    return sum(numbered_work(place, n) for n in range(steps))
+
+
+def begin(ctx: Context, place: str, way: str) -> None:
+    """Change state in each way that there is: by assignment, inside a value before a boundary, and inside one after it."""
+    ctx.state["assigned"] = {"a": 1}
+    ctx.state["assigned"]["b"] = 2
+    work(place, 1)
+    ctx.state["assigned"]["c"] = 3
+    note(place, f"{os.getpid()} begun")
+    if way == "raise":
+        raise ValueError(way)
+
+
+@workflow
+def plain_ending(ctx: Context, place: str, way: str) -> None:
+    try:
+        begin(ctx, place, way)
+        while True:
+            time.sleep(0.005)
+            ctx.check()
+    finally:
+        ctx.state["left"] = way
+
+
+@workflow
+async def async_ending(ctx: Context, place: str, way: str) -> None:
+    try:
+        begin(ctx, place, way)
+        await asyncio.sleep(600)
+    finally:
+        ctx.state["left"] = way
+
+
+@workflow
+def stream_ending(ctx: Context, place: str, way: str) -> Iterator[int]:
+    try:
+        begin(ctx, place, way)
+        while True:
+            if way == "kill":
+                time.sleep(600)
+            time.sleep(0.005)
+            yield 1
+    finally:
+        ctx.state["left"] = way
+
+
+@workflow
+async def async_stream_ending(ctx: Context, place: str, way: str) -> AsyncIterator[int]:
+    try:
+        begin(ctx, place, way)
+        if way == "break":
+            yield 1
+        await asyncio.sleep(600)
+        yield 1
+    finally:
+        ctx.state["left"] = way
+
+
 @workflow
 def sleeping(ctx: Context, place: str) -> str:
     try:
