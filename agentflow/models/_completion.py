@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import Field
+
 from agentflow.messages import ModelResponse, Usage
 from agentflow.models._answers import (
     Assembly,
@@ -63,7 +65,7 @@ class CompletionDecoder:
         Raises:
             ModelHTTPError: If it reports an error, or is no piece of a chat completion.
         """
-        if self._done or event.data.strip() == _DONE:
+        if self._done or event.data.startswith(_DONE):
             self._done = True
             return ""
         piece = parsed(_Completion, event.data)
@@ -99,7 +101,7 @@ class _Text(Wire):
 
 
 class _Said(Wire):
-    content: str | list[_Text] | None = None
+    content: str | list[_Text] | None = Field(default=None, union_mode="left_to_right")
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
     # Reasoning is none of OpenAI's format: DeepSeek and llama.cpp call it so, OpenRouter, Ollama and vLLM so.
@@ -110,9 +112,9 @@ class _Said(Wire):
     @property
     def text(self) -> str:
         """The text, which some servers send in parts."""
-        if isinstance(self.content, list):
-            return "".join(part.text or "" for part in self.content)
-        return self.content or ""
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
+        return "".join(part.text or "" for part in self.content)
 
 
 class _Choice(Wire):
@@ -195,16 +197,22 @@ class _Answer:
             raise reported(self._codec, piece.error)
         self._model = piece.model or self._model
         self._tokens = piece.usage or self._tokens
-        return "".join(self._choice(choice) for choice in piece.choices or () if choice.index == 0)
+        return "".join([self._choice(choice) for choice in piece.choices or () if choice.index == 0])
 
     def _choice(self, choice: _Choice) -> str:
         """Take what the model said; only the first of several answers counts."""
         self._finish = choice.finish_reason or self._finish
         if choice.finish_reason in _BROKEN_OFF:
             raise broken_off(self._codec, choice.finish_reason or "")
-        said = choice.message or choice.delta or _Said()
-        self._reasoning(said)
-        self._refusals.append(said.refusal or "")
+        said = choice.message or choice.delta
+        return "" if said is None else self._said(said)
+
+    def _said(self, said: _Said) -> str:
+        """Take what the model said."""
+        if said.reasoning_content or said.reasoning or said.reasoning_details:
+            self._reasoning(said)
+        if said.refusal:
+            self._refusals.append(said.refusal)
         text = self._assembly.text(said.text)
         for call in said.tool_calls or ():
             written = call.function.arguments or ""

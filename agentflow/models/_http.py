@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import random
 import sys
@@ -30,7 +31,7 @@ from agentflow.models._base import address
 from agentflow.models._pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Hashable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Hashable, Iterator
     from ssl import SSLContext
     from types import ModuleType
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncTransport", "SyncTransport", "async_transport", "sync_transport"]
 
 _CONNECT, _SILENCE = 10.0, 600.0
+_MOMENT, _MOST_CHUNKS = 0.1, 16  # how long, and how far, to look for the end of a connection after that of the answer
 _CLIENT_DEFAULT: Final = (5.0, 5.0, 5.0, 5.0)  # what httpx does where nobody has decided
 
 
@@ -104,9 +106,11 @@ class SyncTransport:
                     outcome = _judged(codec, response)
                     yield from _text(outcome)
                     return outcome
-                for chunk in response.iter_bytes():
+                chunks = response.iter_bytes()
+                for chunk in chunks:
                     yield from reading.feed(chunk)
                     if reading.complete:
+                        _drain(response, chunks)
                         break
                 return reading.finish()
         except _stream_errors() as error:
@@ -180,10 +184,12 @@ class AsyncTransport:
                         yield text
                     yield outcome
                     return
-                async for chunk in response.aiter_bytes():
+                chunks = response.aiter_bytes()
+                async for chunk in chunks:
                     for text in reading.feed(chunk):
                         yield text
                     if reading.complete:
+                        await _adrain(chunks)
                         break
                 outcome = reading.finish()
         except _stream_errors() as error:
@@ -235,6 +241,37 @@ class _Reading:
         return failure.final() if self._begun else failure
 
 
+def _drain(response: httpx.Response, chunks: Iterator[bytes]) -> None:
+    """Read what is left of a response after the answer's end, if it is there within a moment.
+
+    Only a connection that was read to its end can be used again. The end mostly comes with the last event, but a server
+    may leave it open as long as it likes, so the time to wait for it must be short. httpx takes the time for a whole
+    response before its first byte; the connection itself, which it hands out, can be told for each read.
+    """
+    network = response.extensions.get("network_stream")
+    if network is None:
+        return
+    read = network.read
+    network.read = lambda size, timeout=None: read(size, _MOMENT)  # noqa: ARG005 - the connection's own signature
+    try:
+        for _ in itertools.islice(chunks, _MOST_CHUNKS):
+            pass
+    except _request_errors():
+        pass  # then the connection is closed, and the answer is complete all the same
+    finally:
+        del network.read
+
+
+async def _adrain(chunks: AsyncIterator[bytes]) -> None:
+    """Do what `_drain` does; a task can be told when to stop waiting."""
+    try:
+        async with asyncio.timeout(_MOMENT):
+            for _ in range(_MOST_CHUNKS):
+                await anext(chunks)
+    except _drain_ends():
+        pass
+
+
 def _judged(codec: Codec, response: httpx.Response) -> ModelResponse | Failure:
     """Return what a complete HTTP answer means."""
     if not response.is_success:
@@ -284,6 +321,11 @@ def _request_errors() -> tuple[type[Exception], ...]:
 def _stream_errors() -> tuple[type[Exception], ...]:
     """Return what ends an attempt to read a stream: those, and what its decoder makes of it."""
     return (*_request_errors(), ModelHTTPError)
+
+
+def _drain_ends() -> tuple[type[Exception], ...]:
+    """Return what ends the wait for the rest of a response: it is there, it takes too long, or the connection broke."""
+    return (*_request_errors(), StopAsyncIteration, TimeoutError)
 
 
 def _transport_failure(codec: Codec, call: HttpCall, error: Exception) -> Failure:

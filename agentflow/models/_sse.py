@@ -59,6 +59,9 @@ class EventParser:
         if self._at_start:
             line = line.removeprefix(_BYTE_ORDER_MARK)
             self._at_start = False
+        if line.startswith(b"data: "):  # nearly every line that is not blank
+            self._data.append(line[6:].decode("utf-8", errors="replace"))
+            return None
         if line:
             self._field(line.decode("utf-8", errors="replace"))
             return None

@@ -6,6 +6,8 @@ import asyncio
 import json
 import re
 
+import httpx
+import httpx2
 import pytest
 from pydantic import BaseModel
 
@@ -256,3 +258,36 @@ async def test_fifty_at_once_get_their_own_answers(provider, server):
     results = await asyncio.gather(*(agent.arun(f"Number {number}") for number in range(50)))
 
     assert [result.output for result in results] == [f"You said {number}." for number in range(50)]
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize("provider", DIALECTS)
+async def test_streams_use_one_connection(provider, library, server):
+    """A stream that has been read to its end gives its connection back, in both colours and of both libraries."""
+    dialect = DIALECTS[provider]
+    server.always = dialect.reply(dialect.said(TextPart(text="Hello!")), streamed=True)
+    with library.Client(trust_env=False) as client:
+        async with library.AsyncClient(trust_env=False) as async_client:
+            model = dialect.model(server.url.removesuffix("/v1"), http_client=client, async_http_client=async_client)
+            for _ in range(3):
+                assert "".join(Agent(model).stream("Say hello")) == "Hello!"
+                async with Agent(model).astream("Say hello") as stream:
+                    assert "".join([text async for text in stream]) == "Hello!"
+
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("way", sorted(STREAMED))
+async def test_a_connection_that_is_left_open_is_not_waited_for(service):
+    """The answer is complete when the provider says so, whatever it does with its connection."""
+    if service.dialect.provider == "google":
+        return  # whose only word for the end is the connection's
+
+    answered = service.dialect.events(service.dialect.said(TextPart(text="Hello!")))
+    held = [*answered, lambda: service.server.released.wait(10)]
+    service.will(stream(held, content_type=service.dialect.content_type))
+
+    result = await service.ask(Agent(service.model), "Say hello")
+
+    assert result.output == "Hello!"
+    assert not service.server.released.is_set()
