@@ -29,6 +29,14 @@ def test_a_waiter_takes_over(program, tmp_path, figure, kills):
     figure("R5", **counts)
 
 
+def test_an_owner_that_stands_still(program, tmp_path, figure):
+    """It keeps the key, since it may go on at any time: who waits obeys a timeout of its own, and there is one execution and one outcome."""
+    counts = program("meet.py", tmp_path, "stop", 7)
+
+    assert counts == {"owner": 0, "waiter_timed_out": True, "same": True, "executions": 1}
+    figure("R5 stopped", executions=1, outcomes=1)
+
+
 @pytest.mark.parametrize("rounds", [1, pytest.param(100, marks=slow)])
 def test_first_openings(program, tmp_path, figure, rounds):
     """R6: 32 processes open and write a store that is not there, at the same moment: no error, and every write is there."""

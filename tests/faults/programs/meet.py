@@ -2,7 +2,7 @@
 
 `processes`: so many processes ask for one step at the same moment, in a store that is not there yet. `open`: so many rounds in which 32 processes
 open a store that is not there. `updates`: so many processes change one session 500 times each. `takeover`: so many times, the owner of a running
-step is killed while another process waits for it, and leaves a forked child alive.
+step is killed while another process waits for it, and leaves a forked child alive. `stop`: it is stopped for a while instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import agentflow
 from agentflow import Context, cached_step, workflow
-from agentflow.exceptions import StateConflict
+from agentflow.exceptions import StateConflict, StepTimeout
 from agentflow.stores import DiskStore
 from agentflow.stores._base import Entry, EntryFilter, Transaction
 
@@ -169,7 +169,35 @@ def takeover(directory: Path, rounds: int) -> dict[str, object]:
     }
 
 
+@cached_step
+def stopped(directory: Path, n: int) -> int:
+    note(directory / "stopped", os.getpid())
+    time.sleep(0.3)
+    return n
+
+
+def stop(directory: Path, number: int) -> dict[str, object]:
+    """The owner of a running step stands still: who waits has a time of its own, and when the owner goes on there is one outcome."""
+    child = os.fork()
+    if child == 0:
+        agentflow.configure(store=DiskStore(directory / "store"))
+        os._exit(0 if stopped(directory, number) == number else 1)
+    while not noted(directory / "stopped"):
+        time.sleep(0.001)
+    os.kill(child, signal.SIGSTOP)
+    agentflow.configure(store=DiskStore(directory / "store"))
+    late = False
+    try:
+        stopped.with_options(timeout=0.5)(directory, number)
+    except StepTimeout:
+        late = True
+    os.kill(child, signal.SIGCONT)
+    owner = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    again = stopped(directory, number) == number
+    return {"owner": owner, "waiter_timed_out": late, "same": again, "executions": len(noted(directory / "stopped"))}
+
+
 if __name__ == "__main__":
-    commands = {"processes": processes, "open": opened, "updates": updates, "takeover": takeover}
+    commands = {"stop": stop, "processes": processes, "open": opened, "updates": updates, "takeover": takeover}
     place = Path(sys.argv[1])
     print(json.dumps(commands[sys.argv[2]](place, int(sys.argv[3]))))
