@@ -24,7 +24,7 @@ from agentflow._type_layout import layout_of
 from agentflow._type_registry import KnownTypes, class_name, reachable, register
 from agentflow._value_reader import DAMAGE, Row, read, shown
 from agentflow._value_writer import Writer
-from agentflow.exceptions import IncompatibleStore, PayloadTooLarge, StoreCorrupt, UnserializableValue, UsageError
+from agentflow.exceptions import IncompatibleStore, StoreCorrupt, UnserializableValue, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from agentflow._layout import Layout
 
 __all__ = [
-    "MAX_BODY_BYTES",
     "Codec",
     "StaleValue",
     "codec_for",
@@ -45,8 +44,6 @@ __all__ = [
 
 T = TypeVar("T", bound=type)
 
-MAX_BODY_BYTES: Final = 256 * 2**20
-"""How large one value may be, unless its store says otherwise."""
 
 _MAGIC: Final = b"AGFV"
 _VERSION: Final = 1
@@ -286,17 +283,8 @@ def _corrupt(why: str) -> StoreCorrupt:
     )
 
 
-def seal(body: bytes, *, max_bytes: int = MAX_BODY_BYTES) -> bytes:
-    """Put a head before a body: what it is, the version of the format, and a checksum.
-
-    Raises:
-        PayloadTooLarge: If the body is larger than `max_bytes`.
-    """
-    if len(body) > max_bytes:
-        raise PayloadTooLarge(
-            f"a value takes {len(body):,} bytes, and the store accepts {max_bytes:,}: keep it in a file and store "
-            "its path, or raise the store's max_value_bytes"
-        )
+def seal(body: bytes) -> bytes:
+    """Put a head before a body: what it is, the version of the format, and a checksum. How large it may be is the store's business."""
     return b"".join((_MAGIC, bytes([_VERSION]), _checksum(_VERSION, body), body))
 
 

@@ -38,7 +38,6 @@ from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict as BackportedTypedDict
 
 from agentflow._serialization import (
-    MAX_BODY_BYTES,
     Codec,
     StaleValue,
     codec_for,
@@ -49,7 +48,7 @@ from agentflow._serialization import (
     unseal,
 )
 from agentflow._type_registry import KnownTypes, class_name, describe, reachable, real_module
-from agentflow.exceptions import IncompatibleStore, PayloadTooLarge, StoreCorrupt, UnserializableValue, UsageError
+from agentflow.exceptions import IncompatibleStore, StoreCorrupt, UnserializableValue, UsageError
 
 ROOT = Path(__file__).parents[1]
 T = TypeVar("T")
@@ -1246,16 +1245,6 @@ def test_a_newer_version_is_told_from_damage(monkeypatch):
 
     with pytest.raises(IncompatibleStore, match="upgrade"):
         unseal(newer)
-
-
-def test_a_value_over_the_limit_is_refused():
-    """The limit is the store's to set, and the error says both sizes."""
-    assert unseal(seal(b"x" * 100, max_bytes=100)) == b"x" * 100
-
-    with pytest.raises(PayloadTooLarge, match="101 bytes.*100"):
-        seal(b"x" * 101, max_bytes=100)
-
-    assert MAX_BODY_BYTES == 256 * 2**20
 
 
 # Sizes.

@@ -35,3 +35,11 @@ def test_a_result_over_the_limit(program, tmp_path, figure):
 
     assert (told["refused"], told["others"]) == (True, True)
     figure("F20", megabytes=300, refused=True, seconds=told["seconds"])
+
+
+@pytest.mark.slow
+def test_a_result_under_a_raised_limit(program, tmp_path):
+    """300 MB are kept by a store that was told to."""
+    told = program("huge.py", tmp_path, 300, "bytes", 400_000_000)
+
+    assert (told["same"], told["hit"], told["others"]) == (True, True, True)

@@ -1,4 +1,4 @@
-"""Remembers one huge value: huge.py DIRECTORY MEGABYTES bytes|str|list. Prints what it took as JSON."""
+"""Remembers one huge value: huge.py DIRECTORY MEGABYTES bytes|str|list [LIMIT]. Prints what it took as JSON."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def rss() -> int:
 
 if __name__ == "__main__":
     kind = sys.argv[3]
-    store = DiskStore(Path(sys.argv[1]) / "store")
+    limit = {"max_value_bytes": int(sys.argv[4])} if sys.argv[4:] else {}
+    store = DiskStore(Path(sys.argv[1]) / "store", **limit)
     agentflow.configure(store=store)
     small()
     expected = MAKE[kind]()
