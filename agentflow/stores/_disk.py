@@ -11,7 +11,7 @@ import os
 import weakref
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from agentflow.exceptions import PayloadTooLarge, UsageError
 from agentflow.stores import _schema
@@ -21,6 +21,7 @@ from agentflow.stores._errors import damaged, store_errors
 from agentflow.stores._forks import GATE, survive_forks
 from agentflow.stores._locks import LockFile
 from agentflow.stores._memory import check_sizes, failed, lost_run
+from agentflow.stores._migrations import CURRENT, Migrations
 from agentflow.stores._place import Place
 from agentflow.stores._reading import Readers
 from agentflow.stores._schema import bound, to_text
@@ -68,6 +69,8 @@ class DiskStore:
         max_value_bytes: The largest value accepted.
     """
 
+    _migrations: ClassVar[Migrations] = CURRENT
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -105,8 +108,8 @@ class DiskStore:
 
     def _begin(self) -> None:
         place = Place(self.path)
-        self._readers = Readers(place, self._busy_timeout)
-        self._writer = Writer(place, self._locks, self._synchronous)
+        self._writer = Writer(place, self._locks, self._synchronous, self._migrations)
+        self._readers = Readers(place, self._busy_timeout, self._migrations.version, self._writer.upgrade)
         self._commits = CommitQueue(self._writer.transaction, self._busy_timeout)
         self._closer = weakref.finalize(self, _close, self._commits, self._readers, self._writer, self._locks)
 

@@ -43,18 +43,21 @@ def create_store(place: Place) -> None:
     _sync_directory(place.directory)
 
 
-def open_cache(place: Place, *, synchronous: int) -> Cache:
-    """Open a store for writing.
+def open_cache(place: Place, *, synchronous: int, newest: int) -> Cache | None:
+    """Open a store for writing; None if it is of an older version, and has to be migrated first.
 
     Raises:
         StoreError: If it is damaged, foreign or newer.
     """
     place.check_owner()
+    place.check_location()
     con = connect(place.file, mode="ro")
     try:
-        check_file(con, place)
+        version = check_file(con, place, newest)
     finally:
         con.close()
+    if version < newest:
+        return None
     cache = Cache(place.file, synchronous=synchronous)
     try:
         place.mark()
@@ -77,15 +80,20 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def check_file(con: sqlite3.Connection, place: Place) -> None:
-    """Refuse a file that is no store which this version may touch.
+def check_file(con: sqlite3.Connection, place: Place, newest: int) -> int:
+    """Refuse a file that is no store which this version may touch; return the version of its schema.
+
+    Args:
+        con: A connection to it.
+        place: Where it is.
+        newest: The version that this agentflow writes.
 
     Raises:
         IncompatibleStore: If it is a database of somebody else, or of a newer agentflow.
         StoreCorrupt: If it was a store and is empty.
     """
     application = con.execute("PRAGMA application_id").fetchone()[0]
-    version = con.execute("PRAGMA user_version").fetchone()[0]
+    version = int(con.execute("PRAGMA user_version").fetchone()[0])
     where = str(place.directory)
     if application != _schema.APPLICATION_ID:
         if place.is_made() and not con.execute("SELECT 1 FROM sqlite_master").fetchone():
@@ -96,10 +104,11 @@ def check_file(con: sqlite3.Connection, place: Place) -> None:
             path=where,
             hint="choose another directory",
         )
-    if version > _schema.SCHEMA_VERSION:
+    if version > newest:
         raise IncompatibleStore(
             f"the store at {where} was written by a newer agentflow (schema {version}, this one knows "
-            f"{_schema.SCHEMA_VERSION}): upgrade agentflow, or choose another directory",
+            f"{newest}): upgrade agentflow, or choose another directory",
             path=where,
             hint="upgrade agentflow",
         )
+    return version

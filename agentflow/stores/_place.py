@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 from agentflow.exceptions import StoreCorrupt, StoreGone, StoreLocation
+from agentflow.stores._mounts import MOUNTINFO, file_system, is_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,8 @@ _MARK_TEXT: Final = "A store of agentflow. To copy it while it is in use, copy i
 
 class Place:
     """A store's directory, and which file in it was the store's when it was last looked at."""
+
+    mountinfo: ClassVar[Path] = MOUNTINFO
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -96,8 +99,9 @@ class Place:
         """Make the directory, for this user alone.
 
         Raises:
-            StoreLocation: If it is there and others may write to it.
+            StoreLocation: If it is there and others may write to it, or it is on another machine.
         """
+        self.check_location()
         try:
             self.directory.mkdir(mode=0o700, parents=True)
         except FileExistsError:
@@ -124,6 +128,21 @@ class Place:
                 f"run `chmod go-w {self.directory}` if it is yours, or choose another directory",
                 path=str(self.directory),
                 hint="chmod go-w, or another directory",
+            )
+
+    def check_location(self) -> None:
+        """Refuse a directory on a network file system; asked before anything is written.
+
+        Raises:
+            StoreLocation: If it is on one.
+        """
+        kind = file_system(self.directory, self.mountinfo)
+        if is_network(kind):
+            raise StoreLocation(
+                f"{self.directory} is on a network file system ({kind}), where SQLite and file locks lose data without a word: "
+                "choose a directory on a disk of this machine with configure(store=...) or AGENTFLOW_STORE",
+                path=str(self.directory),
+                hint="choose a directory on a disk of this machine",
             )
 
     def make_file(self, file: Path) -> None:

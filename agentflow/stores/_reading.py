@@ -34,10 +34,14 @@ class Readers:
     Args:
         place: Where the store is.
         patience: How long to wait for whoever is in the way, in seconds.
+        newest: The version of schema that it reads.
+        upgrade: Brings an older store to that version.
     """
 
-    def __init__(self, place: Place, patience: float) -> None:
+    def __init__(self, place: Place, patience: float, newest: int, upgrade: Callable[[], None]) -> None:
         self._place = place
+        self._newest = newest
+        self._upgrade = upgrade
         self._patience = patience
         self._idle: deque[tuple[FileId, sqlite3.Connection]] = deque()
 
@@ -104,13 +108,16 @@ class Readers:
 
     def _open(self, mode: str) -> sqlite3.Connection:
         self._place.check_owner()
-        con = connect(self._place.file, mode=mode)
-        try:
-            check_file(con, self._place)
-        except BaseException:
+        while True:
+            con = connect(self._place.file, mode=mode)
+            try:
+                if check_file(con, self._place, self._newest) == self._newest:
+                    return con
+            except BaseException:
+                con.close()
+                raise
             con.close()
-            raise
-        return con
+            self._upgrade()
 
     def _fetch_still(self, statement: str, values: tuple[Any, ...], error: sqlite3.OperationalError) -> list[Any]:
         """Read a store in a directory that we cannot write, and that nobody has open.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agentflow.stores._errors import FAULTS, busy, store_error
 from agentflow.stores._forks import GATE
 from agentflow.stores._locks import OPENING
+from agentflow.stores._migrations import migrate
 from agentflow.stores._opening import create_store, open_cache
 from agentflow.stores._patience import wait_while_busy
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from agentflow.stores._diskcache import Cache
     from agentflow.stores._locks import LockFile
+    from agentflow.stores._migrations import Migrations
     from agentflow.stores._place import FileId, Place
 
 __all__ = ["Writer", "Writing"]
@@ -32,10 +34,12 @@ class Writer:
         place: Where the store is.
         locks: Its locks, for opening.
         synchronous: SQLite's setting, 2 for FULL and 1 for NORMAL.
+        migrations: The schema that it writes.
     """
 
-    def __init__(self, place: Place, locks: LockFile, synchronous: int) -> None:
+    def __init__(self, place: Place, locks: LockFile, synchronous: int, migrations: Migrations) -> None:
         self.place = place
+        self._migrations = migrations
         self._locks = locks
         self._synchronous = synchronous
         self._cache: Cache | None = None
@@ -57,15 +61,24 @@ class Writer:
     def _open(self) -> Cache:
         if self.place.now() is None:
             self._create()
-        cache = open_cache(self.place, synchronous=self._synchronous)
+        while (cache := open_cache(self.place, synchronous=self._synchronous, newest=self._migrations.version)) is None:
+            self.upgrade()
         self._file = self.place.now()
         return cache
 
     def _create(self) -> None:
+        self._alone(lambda: create_store(self.place))
+
+    def upgrade(self) -> None:
+        """Bring the store to the version of schema that is written here, if it is of an older one."""
+        self.place.check_location()
+        self._alone(lambda: migrate(self.place, self._migrations))
+
+    def _alone(self, work: Callable[[], None]) -> None:
         if not self._locks.try_lock(OPENING):
             raise busy(self.place.directory)
         try:
-            create_store(self.place)
+            work()
         finally:
             self._locks.unlock(OPENING)
 

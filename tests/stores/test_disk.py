@@ -778,7 +778,8 @@ PLANTED = """
 
     def watch(event, args):
         if event in ("os.remove", "os.rmdir", "os.rename", "open"):
-            if isinstance(args[0], str) and not os.path.abspath(args[0]).startswith(inside):
+            known = args[0] == "/proc/self/mountinfo"  # the kernel's table of mounts, which no row can name
+            if isinstance(args[0], str) and not known and not os.path.abspath(args[0]).startswith(inside):
                 events.append((event, args[0]))
         elif event in ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class", "marshal.loads", "exec"):
             events.append((event, str(args)))
