@@ -14,7 +14,7 @@ import attrs
 from agentflow._keys import entry_key
 from agentflow._run import CONTINUABLE
 from agentflow.exceptions import RunNotFound
-from agentflow.stores._base import Fence, RunFilter, RunRecord
+from agentflow.stores._base import UNFINISHED, Fence, RunFilter, RunRecord, handover_lock, run_lock
 from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
@@ -27,17 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Claim", "Claims", "following", "handover_lock", "run_lock", "run_not_found", "status_of", "wish_key"]
 
 _MOST_CANDIDATES: Final = 50
-_UNFINISHED: Final = (RunStatus.PENDING, RunStatus.RUNNING)
-
-
-def run_lock(run_id: str) -> str:
-    """Return the name of the lock that whoever executes a run holds, or has it waiting."""
-    return f"run:{run_id}"
-
-
-def handover_lock(run_id: str) -> str:
-    """Return the name of the lock that is held while one process hands a run to another."""
-    return f"handover:{run_id}"
 
 
 def wish_key(run_id: str) -> str:
@@ -47,14 +36,14 @@ def wish_key(run_id: str) -> str:
 
 def status_of(record: RunRecord, store: Store) -> RunStatus:
     """Return where a run stands: what its row says, unless its process has died over it."""
-    if record.status not in _UNFINISHED:
+    if record.status not in UNFINISHED:
         return record.status
     # In the order in which a run changes hands, so that it is not missed between two looks.
     if store.is_locked(handover_lock(record.id)) or store.is_locked(run_lock(record.id)):
         return record.status
     # It may have ended between the looks; then its row says so by now.
     now = store.run(record.id)
-    if now is not None and now.status not in _UNFINISHED:
+    if now is not None and now.status not in UNFINISHED:
         return now.status
     return RunStatus.CANCELLED if _is_unwanted(record, store) else RunStatus.INTERRUPTED
 

@@ -3,5 +3,6 @@
 from agentflow.stores._base import Store
 from agentflow.stores._disk import DiskStore
 from agentflow.stores._memory import MemoryStore
+from agentflow.stores._reports import Finding, Pruned, SizeOfKind, StoreSize
 
-__all__ = ["DiskStore", "MemoryStore", "Store"]
+__all__ = ["DiskStore", "Finding", "MemoryStore", "Pruned", "SizeOfKind", "Store", "StoreSize"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANY_REVISION",
+    "UNFINISHED",
     "AnyRevision",
     "Entry",
     "EntryFilter",
@@ -30,7 +31,23 @@ __all__ = [
     "StateWrite",
     "Store",
     "Transaction",
+    "handover_lock",
+    "run_lock",
 ]
+
+
+UNFINISHED: Final = (RunStatus.PENDING, RunStatus.RUNNING)
+"""What a run's row says until its end is recorded, whether anybody executes it or not."""
+
+
+def run_lock(run_id: str) -> str:
+    """Return the name of the lock that whoever executes a run holds, or has it waiting."""
+    return f"run:{run_id}"
+
+
+def handover_lock(run_id: str) -> str:
+    """Return the name of the lock that is held while one process hands a run to another."""
+    return f"handover:{run_id}"
 
 
 @attrs.frozen(kw_only=True)

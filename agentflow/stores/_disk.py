@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import weakref
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,21 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from agentflow.exceptions import PayloadTooLarge, UsageError
 from agentflow.stores import _schema
+from agentflow.stores._backup import copy_store
 from agentflow.stores._base import ANY_REVISION, StateChanged, StateRow
 from agentflow.stores._commits import CommitQueue
+from agentflow.stores._diskcache import connect
+from agentflow.stores._doctor import examine
 from agentflow.stores._errors import damaged, store_errors
 from agentflow.stores._forks import GATE, survive_forks
 from agentflow.stores._locks import LockFile
 from agentflow.stores._memory import check_sizes, failed, lost_run
 from agentflow.stores._migrations import CURRENT, Migrations
 from agentflow.stores._place import Place
+from agentflow.stores._prune import DiskPruning, conditions
 from agentflow.stores._reading import Readers
 from agentflow.stores._schema import bound, to_text
+from agentflow.stores._size import disk_size
 from agentflow.stores._writing import Writer
 
 if TYPE_CHECKING:
@@ -32,12 +38,15 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from agentflow.stores._base import Entry, EntryFilter, EventRecord, Fence, RunFilter, RunRecord, Transaction
+    from agentflow.stores._reports import Finding, Pruned, StoreSize
     from agentflow.stores._writing import Writing
+    from agentflow.types import Duration
 
 __all__ = ["DiskStore"]
 
 _SYNCHRONOUS: Final = {"power": 2, "process": 1}
 _MOST_BYTES: Final = 900_000_000  # SQLite's own limit of a row is 1 000 000 000
+_WORTH_IT: Final = 4  # the part of a file that must be free for it to be made smaller: a quarter
 _PATIENCE_AT_EXIT: Final = 1.0  # seconds that the end of the interpreter waits for what other threads are writing
 
 # What a forked child must neither use nor close, if the fork could not wait for it: kept here, untouched to its end.
@@ -205,6 +214,111 @@ class DiskStore:
     def delete_session(self, workflow: str, session_id: str) -> None:
         """Remove everything a session of a workflow has."""
         self._commits.run(partial(_delete_session, bound((workflow, session_id))))
+
+    # Upkeep
+
+    def doctor(self) -> tuple[Finding, ...]:
+        """Examine the store, and return what is wrong with it and what to do; nothing, if all is well.
+
+        It looks at the directory, its owner and its file system, at the room on the disk, at SQLite's own checks, at every checksum, and at runs
+        whose process has died. It changes nothing, never raises for what it finds, and may be called while the store is in use.
+        It reads the whole store: seconds for a gigabyte.
+        """
+        with GATE:
+            return examine(Place(self.path), self._migrations.version, self.is_locked)
+
+    def size(self) -> StoreSize:
+        """Return how large it is: by workflow and kind, its files, and the room inside that later writes will use."""
+        return disk_size(Place(self.path).file, self._readers.rows)
+
+    def backup(self, to: str | os.PathLike[str]) -> Path:
+        """Copy the store while it is in use, and return the directory of the copy, which is a store.
+
+        The copy is of one moment, was checked by SQLite, and is on the disk when this returns. Writers are not kept out.
+        It reads and writes the whole store: in async code call it in a thread.
+
+        ```python
+        import tempfile
+        from agentflow.stores import DiskStore
+
+        with tempfile.TemporaryDirectory() as directory:
+            store = DiskStore(directory + "/flows")
+            copy = DiskStore(store.backup(directory + "/flows-backup"))
+            assert copy.size().parts == store.size().parts
+            copy.close()
+            store.close()
+        ```
+
+        Args:
+            to: The directory to make; there must be nothing of that name.
+
+        Raises:
+            StoreLocation: If there is, or it is on a network file system.
+            StoreCorrupt: If the store is damaged; no copy is left.
+        """
+        target = Path(os.path.abspath(os.path.expanduser(to)))  # noqa: PTH100, PTH111 - resolve() would follow links
+        self._commits.run(lambda _: None)  # so that there is a store to copy, of this version
+        with store_errors(self.path), GATE:
+            source = connect(Place(self.path).file, mode="ro")
+            try:
+                copy_store(source, target)
+            finally:
+                source.close()
+        return target
+
+    def prune(
+        self,
+        *,
+        older_than: Duration | None = None,
+        versions: Sequence[str] | Literal["old"] | None = None,
+        workflow: str | None = None,
+        dry_run: bool = True,
+    ) -> Pruned:
+        """Remove what is old, or count what would be removed: by default nothing is.
+
+        With an age alone, runs that ended before go with their events, as well as results. State is never removed.
+        What a run that is being executed may need stays: the results of its session, shared ones, its child runs.
+        It removes in small transactions, so that others can write in between. Room that becomes free is used by later writes; the file itself is made
+        smaller (SQLite's VACUUM, which keeps writers out meanwhile and needs as much room again) if a quarter of it is free and nothing is being executed.
+
+        ```python
+        from datetime import timedelta
+        from agentflow.stores import MemoryStore
+
+        found = MemoryStore().prune(older_than=timedelta(days=90), versions="old")
+        assert (found.dry_run, found.entries, found.entry_bytes) == (True, 0, 0)
+        ```
+
+        Args:
+            older_than: Only what was completed longer ago than this.
+            versions: `"old"`: only results of other versions of a step than the one that made its newest result (closures of one factory are
+                versions of one step here). Or the versions by name, as `Session.steps()` shows them.
+            workflow: Only what belongs to this workflow; `""` for results that all workflows share.
+            dry_run: Whether to count only.
+
+        Raises:
+            UsageError: If neither an age nor versions are given.
+            StoreError: If the store cannot be written.
+        """
+        pruning = DiskPruning(conditions(older_than, versions, workflow, dry_run=dry_run), self.is_locked)
+        pruning.begin(self._readers.rows)
+        while not pruning.is_done:
+            if dry_run:
+                pruning.piece(self._readers.rows)
+            else:
+                self._commits.run(
+                    lambda writing: pruning.piece(lambda text, values: writing.execute(text, values).fetchall())
+                )
+        return pruning.result(0 if dry_run or pruning.has_live_runs else self._shrink())
+
+    def _shrink(self) -> int:
+        """Give room back to the disk if it is worth it; return how much."""
+        before = self.size()
+        if before.free_bytes * _WORTH_IT < before.file_bytes:
+            return 0
+        with self._commits.leader, GATE:
+            self._writer.shrink(time.monotonic() + self._busy_timeout)
+        return max(0, before.file_bytes - self.size().file_bytes)
 
     # Locks and life
 

@@ -24,9 +24,16 @@ from agentflow.stores._base import (
     Transaction,
 )
 from agentflow.stores._forks import survive_forks
+from agentflow.stores._prune import Live, conditions, superseded
+from agentflow.stores._reports import Pruned, StoreSize
+from agentflow.stores._size import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import Literal
+
+    from agentflow.stores._reports import Kind
+    from agentflow.types import Duration
 
 __all__ = ["MemoryStore", "check_sizes", "failed", "lost_run"]
 
@@ -216,6 +223,75 @@ class MemoryStore:
             for entry in self.entries(EntryFilter(workflow=workflow, session_id=session_id)):
                 if entry.scope != "global":
                     del self._entries[entry.key]
+
+    def size(self) -> StoreSize:
+        """Return what it holds, by workflow and kind."""
+        with self._mutex:
+            values: list[tuple[str, Kind, bytes | int]] = [
+                *((entry.workflow, entry.kind, entry.size) for entry in self._entries.values()),
+                *(
+                    (workflow, "state", row.value)
+                    for (workflow, _), rows in self._state.items()
+                    for row in rows.values()
+                    if row.value
+                ),
+                *(
+                    (run.workflow, "run", len(run.arguments or b"") + len(run.result or b""))
+                    for run in self._runs.values()
+                ),
+                *(
+                    (self._runs[run_id].workflow, "event", event.data)
+                    for run_id, events in self._events.items()
+                    if run_id in self._runs
+                    for event in events
+                ),
+            ]
+        return StoreSize(location=self.location, parts=tuple(parts(values)))
+
+    def prune(
+        self,
+        *,
+        older_than: Duration | None = None,
+        versions: Sequence[str] | Literal["old"] | None = None,
+        workflow: str | None = None,
+        dry_run: bool = True,
+    ) -> Pruned:
+        """Remove what is old, or count what would be; see `DiskStore.prune`."""
+        asked = conditions(older_than, versions, workflow, dry_run=dry_run)
+        with self._mutex:
+            rows = [(run.id, run.parent_id, run.workflow, run.session_id, run.status) for run in self._runs.values()]
+            live = Live(rows, self.is_locked)
+            steps = [entry for entry in self._entries.values() if entry.kind == "step"]
+            old = superseded(
+                [(each.workflow, each.step, each.version, each.created_at) for each in steps], asked.versions
+            )
+            fitting = [entry for entry in self._entries.values() if asked.takes(entry, old)]
+            taken = [entry for entry in fitting if not live.keeps_entry(entry)]
+            ended = {run.id: run.finished_at or self._last_heard(run) for run in self._runs.values()}
+            gone = [
+                run for run in self._runs.values() if asked.takes_run(run, ended[run.id]) and not live.keeps_run(run.id)
+            ]
+            events = [event for run in gone for event in self._events.get(run.id, ())]
+            if not dry_run:
+                for entry in taken:
+                    del self._entries[entry.key]
+                for run in gone:
+                    del self._runs[run.id]
+                    self._events.pop(run.id, None)
+        return Pruned(
+            dry_run=dry_run,
+            entries=len(taken),
+            entry_bytes=sum(entry.size for entry in taken),
+            protected=len(fitting) - len(taken),
+            runs=len(gone),
+            events=len(events),
+            run_bytes=sum(len(run.arguments or b"") + len(run.result or b"") for run in gone)
+            + sum(len(event.data) for event in events),
+        )
+
+    def _last_heard(self, run: RunRecord) -> float:
+        last = self.last_event(run.id)
+        return last.at if last else run.started_at
 
     def try_lock(self, name: str) -> bool:
         """Take a named lock if nobody has it."""

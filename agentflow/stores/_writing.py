@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
-from agentflow.stores._errors import FAULTS, busy, store_error
+from agentflow.stores._errors import FAULTS, busy, is_busy, store_error
 from agentflow.stores._forks import GATE
 from agentflow.stores._locks import OPENING
 from agentflow.stores._migrations import migrate
@@ -73,6 +73,26 @@ class Writer:
         """Bring the store to the version of schema that is written here, if it is of an older one."""
         self.place.check_location()
         self._alone(lambda: migrate(self.place, self._migrations))
+
+    def shrink(self, deadline: float) -> None:
+        """Give the file's free room back to the disk; if others are in the way until the deadline, it stays for later writes.
+
+        Raises:
+            StoreError: If there is no room for it, or the store is damaged.
+        """
+
+        def attempt() -> None:
+            if self._cache is None:
+                self._cache = self._open()
+            self._cache.execute("VACUUM")
+            self._cache.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        try:
+            wait_while_busy(attempt, deadline)
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            if not is_busy(error):
+                raise store_error(error, self.place.directory) from error
 
     def _alone(self, work: Callable[[], None]) -> None:
         if not self._locks.try_lock(OPENING):
