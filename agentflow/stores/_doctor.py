@@ -16,6 +16,7 @@ import attrs
 
 from agentflow._serialization import unseal
 from agentflow.exceptions import IncompatibleStore, StoreCorrupt, StoreError
+from agentflow.stores import _schema
 from agentflow.stores._base import UNFINISHED, handover_lock, run_lock
 from agentflow.stores._diskcache import connect
 from agentflow.stores._errors import store_error
@@ -38,13 +39,7 @@ _LITTLE_ROOM: Final = 256 * 2**20
 _RESTORE: Final = "put a backup in its place, or move the directory away to begin anew"
 _FORGET: Final = "forget it (step.forget(), session.delete()), or open the store with on_corrupt='recompute'"
 
-_TABLES: Final = {
-    "Cache": "rowid key raw store_time expire_time access_time access_count tag size mode filename value",
-    "af_entries": "id key kind workflow session_id scope step version arguments run_id created_at size tags",
-    "af_state": "id workflow session_id key value revision",
-    "af_runs": "number id workflow session_id call status attempt owner parent_id started_at finished_at arguments result error",
-    "af_events": "id run_id seq at data",
-}
+_COLUMNS_OF_DISKCACHE: Final = frozenset({"rowid", "key", "raw", "mode", "filename", "value"})
 _VALUES: Final = """SELECT e.step, substr(c.key, 1, 12), c.mode, c.filename, c.value FROM Cache c
     LEFT JOIN af_entries e ON e.id = c.rowid AND e.key = c.key"""
 _LOST: Final = "SELECT step, substr(key, 1, 12) FROM af_entries e WHERE NOT EXISTS (SELECT 1 FROM Cache c WHERE c.rowid = e.id AND c.key = e.key)"
@@ -203,14 +198,32 @@ def _open(directory: Path, file: Path) -> sqlite3.Connection:
 
 
 def _schema_of(store: Examined, con: sqlite3.Connection) -> Found:
-    for table, columns in _TABLES.items():
-        found = {row[1] for row in con.execute(f"PRAGMA table_info({table})")}
-        if missing := sorted(set(columns.split()) - found):
+    found = _columns(con)
+    for table, columns in {"Cache": _COLUMNS_OF_DISKCACHE, **_columns_made_today()}.items():
+        if missing := sorted(columns - found.get(table, frozenset())):
             yield _problem("schema", f"table {table} of {store.place.file} has no {', '.join(missing)}", _RESTORE)
     for kind, name in con.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')"):
         yield _warning(
             "schema", f"{store.place.file} has a {kind} {name!r}, which agentflow did not make", "find out who did"
         )
+
+
+def _columns(con: sqlite3.Connection) -> dict[str, frozenset[str]]:
+    tables = [str(row[0]) for row in con.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return {
+        table: frozenset(str(row[0]) for row in con.execute("SELECT name FROM pragma_table_info(?)", (table,)))
+        for table in tables
+    }
+
+
+def _columns_made_today() -> dict[str, frozenset[str]]:
+    con = sqlite3.connect(":memory:")
+    try:
+        for statement in _schema.CREATE:
+            con.execute(statement)
+        return _columns(con)
+    finally:
+        con.close()
 
 
 def _integrity(store: Examined, con: sqlite3.Connection) -> Found:

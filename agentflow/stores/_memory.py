@@ -275,6 +275,8 @@ class MemoryStore:
             if not dry_run:
                 for entry in taken:
                     del self._entries[entry.key]
+                left = {(entry.step, entry.version) for entry in self._entries.values()}
+                self._pieces = {name: pieces for name, pieces in self._pieces.items() if name in left}
                 for run in gone:
                     del self._runs[run.id]
                     self._events.pop(run.id, None)

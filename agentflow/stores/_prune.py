@@ -48,6 +48,7 @@ _PAGE: Final = """SELECT id, size, EXISTS (SELECT 1 FROM json_each(?5) l WHERE e
 _AMONG: Final = "IN (SELECT value FROM json_each(?))"
 _DROP_ENTRIES: Final = (f"DELETE FROM Cache WHERE rowid {_AMONG}", f"DELETE FROM af_entries WHERE id {_AMONG}")
 _DROP_RUNS: Final = (f"DELETE FROM af_events WHERE run_id {_AMONG}", f"DELETE FROM af_runs WHERE id {_AMONG}")
+_DROP_PIECES: Final = "DELETE FROM af_versions WHERE (step, version) NOT IN (SELECT step, version FROM af_entries)"
 _RUN_SIZES: Final = f"""SELECT COUNT(*), COALESCE(SUM(COALESCE(LENGTH(arguments), 0) + COALESCE(LENGTH(result), 0)), 0)
     FROM af_runs WHERE id {_AMONG}"""
 _EVENT_SIZES: Final = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(data)), 0) FROM af_events WHERE run_id {_AMONG}"
@@ -189,6 +190,8 @@ class DiskPruning:
             taken, self._runs = self._runs[:BATCH], self._runs[BATCH:]
             self._take_runs(fetch, [run_id for run_id in taken if not live.keeps_run(run_id)])
         else:
+            if not self._conditions.dry_run:
+                fetch(_DROP_PIECES, ())
             self.is_done = True
 
     def _values(self, live: Live) -> tuple[Any, ...]:

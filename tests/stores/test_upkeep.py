@@ -137,6 +137,18 @@ def test_superseded_versions_go_and_the_newest_of_each_step_stays(filled):
     assert keys(store) == {"v2", "v2 elsewhere", "other step", "other workflow", "answer"}
 
 
+def test_what_a_version_was_made_of_goes_with_its_last_result(filled):
+    """Nothing is kept of code that has no results left."""
+    store = filled(
+        entry("old", age=9, version="1", pieces={"s": "1"}),
+        entry("new", version="2", pieces={"s": "2"}),
+    )
+
+    store.prune(versions="old", dry_run=False)
+
+    assert (store.pieces("s", "1"), store.pieces("s", "2")) == (None, {"s": "2"})
+
+
 def test_conditions_hold_together(filled):
     """Age, version and workflow each narrow what is removed."""
     store = filled(
