@@ -56,6 +56,11 @@ class Writer:
             self.close()
             self._cache = self._open()
         self._cache.execute("BEGIN IMMEDIATE")
+        if self._cache.execute("PRAGMA user_version").fetchone()[0] != self._migrations.version:
+            # A newer agentflow has changed the tables since this was opened: opening it again says so.
+            self.close()
+            self._cache = self._open()
+            self._cache.execute("BEGIN IMMEDIATE")
         return self._cache
 
     def _open(self) -> Cache:

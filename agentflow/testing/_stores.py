@@ -7,11 +7,14 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from agentflow._body_state import BodyState
 from agentflow._calls import plain_transaction
 from agentflow._context import Context
 from agentflow._frames import ActiveRun, Frame, Home, Refresh
 from agentflow._settings import using_store
+from agentflow._state_values import ModelValues
 from agentflow.stores import MemoryStore
 from agentflow.stores._base import RunRecord, Transaction
 
@@ -50,7 +53,7 @@ def fresh_store(store: Store | None = None) -> Iterator[Store]:
 
 def make_context(
     *,
-    state: Mapping[str, Any] | None = None,
+    state: Mapping[str, Any] | BaseModel | None = None,
     session_id: str = "test",
     workflow: str = "test",
     step: str = "",
@@ -76,7 +79,7 @@ def make_context(
     ```
 
     Args:
-        state: What the session's state holds.
+        state: What the session's state holds; an instance of a model makes `ctx.state` one, as `@workflow(state=...)` does.
         session_id: The session's id.
         workflow: The workflow's name.
         step: The step's name, for a function that asks for what only steps have, such as `ctx.idempotency_key`.
@@ -92,7 +95,8 @@ def make_context(
         started_at=time.time(),
     )
     home.store.commit(Transaction(run=record))
-    body = BodyState(home, plain_transaction, lambda: None)
+    values = ModelValues(type(state)) if isinstance(state, BaseModel) else None
+    body = BodyState(home, plain_transaction, lambda: None, values=values)
     body.update(state or {})
     run = ActiveRun(record, home, Refresh())
     return Context(Frame(home, body, run, step=step, idempotency_key=uuid.uuid4().hex))

@@ -128,6 +128,22 @@ def test_a_nested_step_and_its_caller_both_add():
     assert stored() == {"n": 11}
 
 
+def test_steps_side_by_side_add_to_one_number():
+    """The body's view has what all of them have added, in whatever order they commit and end."""
+
+    @cached_step
+    def add(ctx: Context, number: int) -> None:
+        ctx.state.increment("n", number)
+
+    def body(ctx: Context) -> Any:
+        ctx.state["n"] = 1000
+        for start in range(0, 400, 40):
+            ctx.map(add, range(start, start + 40))
+        return ctx.state["n"]
+
+    assert run(body) == 1000 + sum(range(400)) == stored()["n"]
+
+
 def test_an_assignment_and_an_increment_after_it_are_one_assignment():
     """What was set is what is added to, and nothing of before comes back."""
 

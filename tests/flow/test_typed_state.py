@@ -27,6 +27,7 @@ from agentflow._settings import default_store
 from agentflow._state_values import ModelValues
 from agentflow.exceptions import IncompatibleStore, StateConflict, UnserializableValue, UsageError
 from agentflow.stores import Store
+from agentflow.testing import make_context
 from agentflow.types import StateModel
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -347,6 +348,19 @@ def test_a_model_that_cannot_be_a_state_is_refused_where_it_is_named(why):
     """The sentence says what to do about it."""
     with pytest.raises(UsageError, match=why):
         workflow(state=refused_models()[why])
+
+
+def test_a_bare_function_gets_a_context_with_a_model():
+    """An instance says what the state holds, and what it is."""
+
+    def body(ctx: Context[Blog]) -> int | float:
+        ctx.state.posts["a"] = Article(title="A")
+        return ctx.state.increment("written")
+
+    ctx = make_context(state=Blog(written=4))
+
+    assert body(ctx) == 5
+    assert ctx.state == Blog(written=5, posts={"a": Article(title="A")})
 
 
 def test_an_instance_of_ones_own_has_the_methods_too():

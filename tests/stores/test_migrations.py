@@ -137,6 +137,20 @@ def test_a_store_of_a_newer_schema_is_refused_and_not_touched(old):
     assert (old / "cache.db").read_bytes() == before
 
 
+def test_a_store_that_is_brought_up_to_date_while_an_older_agentflow_has_it_open_is_not_written_by_that(old):
+    """Its next write is refused, and what the newer one has made stays as it is."""
+    older, newer = DiskStore(old), Two(old)
+    older.commit(Transaction(entries=(Entry(key="before", payload=b"1"),)))
+    newer.commit(Transaction(entries=(Entry(key="by the newer", payload=b"2"),)))
+
+    with pytest.raises(IncompatibleStore, match="upgrade agentflow"):
+        older.commit(Transaction(entries=(Entry(key="after", payload=b"3"),)))
+
+    assert [newer.read(key) for key in ("before", "by the newer", "after")] == [b"1", b"2", None]
+    older.close()
+    newer.close()
+
+
 def test_a_version_from_which_no_step_leads_is_refused(old):
     """A store is never guessed at."""
 
