@@ -12,6 +12,7 @@ import pytest
 
 from agentflow import Agent, Context, cached_step, configure, get_run, list_runs, workflow
 from agentflow.exceptions import (
+    RunConflict,
     RunFailed,
     RunInterrupted,
     RunNotFound,
@@ -20,7 +21,7 @@ from agentflow.exceptions import (
     UnserializableValue,
     UsageError,
 )
-from agentflow.executors import Executor, Job, ThreadExecutor
+from agentflow.executors import Executor, Job, ThreadExecutor, execute
 from agentflow.testing import FunctionModel
 
 PATIENCE = 20
@@ -375,6 +376,30 @@ def test_an_executor_of_ones_own():
     assert isinstance(ThreadExecutor(), Executor)
     assert (before, run.status, run.result(timeout=0)) == ("pending", "completed", 14)
     assert list_runs(workflow=raising.name)[0].error == "agentflow.exceptions.UsageError: not here"
+
+
+def test_a_run_is_handed_to_somebody_else():
+    """An executor lets go of a run, and a worker that has imported the workflow executes it, once."""
+    states: list[str] = []
+
+    class Queue:
+        name = "queue"
+
+        def submit(self, job: Job) -> None:
+            with job.handed_over():
+                states.append(get_run(job.run_id).status)
+                worker = threading.Thread(target=execute, args=(job.run_id,))
+                worker.start()
+                worker.join(PATIENCE)
+
+    run = plain.with_options(executor=Queue()).start(7)
+
+    assert states == ["pending"]
+    assert run.result(timeout=0) == 14
+    with pytest.raises(RunConflict, match="it is completed"):
+        execute(run.id)
+    with pytest.raises(RunNotFound):
+        execute("nothing")
 
 
 @pytest.mark.parametrize(

@@ -73,13 +73,15 @@ def kill_and_resume(background: ModuleType, tmp_path: Path, number: int) -> bool
     """Kill a run's process while it works, and let it go on; return whether it was killed in time.
 
     Killed, it is `interrupted` within 2 s for whoever looks. Resumed, it gives the right result, and no step is repeated that was
-    durable when its process died.
+    acknowledged, or durable, when its process died.
     """
     place, where = tmp_path / f"steps {number}", {"session_id": str(number)}
     run = background.numbered.with_options(executor="process", **where).start(str(place), STEPS)
     if not killed_within_its_work(run, place, random.Random(number)):
         return False
     step = background.numbered_work.with_options(workflow=background.numbered.name, **where)
+    # Each step begins when the one before has returned, which is the acknowledgement.
+    acknowledged = set(range(len(lines_of(place)) - 1))
     durable = {n for n in range(STEPS) if step.is_cached(str(place), n)}
     with pytest.raises(RunInterrupted):
         run.result()
@@ -87,8 +89,8 @@ def kill_and_resume(background: ModuleType, tmp_path: Path, number: int) -> bool
     assert run.resume().result(timeout=30) == sum(range(STEPS))
     calls = Counter(int(n) for _, n in lines_of(place))
     assert (run.status, run.attempt, set(calls)) == ("completed", 2, set(range(STEPS)))
+    assert acknowledged <= durable
     assert {n for n in durable if calls[n] > 1} == set()
-    assert durable
     return True
 
 

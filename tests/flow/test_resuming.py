@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -114,6 +115,7 @@ def test_a_cancelled_run_goes_on_only_so():
         begun.set()
         while ctx.attempt == 1:
             ctx.check()
+        time.sleep(0.06)  # longer than between two looks for the wish
         ctx.check()
         return "done"
 

@@ -182,5 +182,9 @@ assert_type(get_run("id").status, RunStatus)
 assert_type(list_runs(status="failed"), list[Run])
 assert_type(count.start("a").steps(), list[RunStep])
 assert_type(count.start("a").usage, Usage)
+assert_type(count.start("a").cancel(), bool)
+assert_type(count.start("a").resume(), Run)
+assert_type(count.with_options(run_id="id", executor="process").start("a"), Run)
+count.start(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 assert_type(count.start("a").result_json(timeout=1), str)
 stores: list[Store] = [DiskStore("x"), MemoryStore()]
