@@ -189,7 +189,7 @@ class Attempts:
         """Return the pause before the next attempt, or None if there is none."""
         pause = None
         is_late = isinstance(error, StepTimeout) and self.call.is_late
-        if self._retries and not is_late and not any(token.reason for token in self.call.caller.lineage):
+        if self._retries and not is_late and not self._may_not_go_on:
             pause = self._retries.pause_after(error)
         if pause is None:
             yield from self.failed(error)
@@ -198,6 +198,11 @@ class Attempts:
             self.call.note(StepRetried(step=self.call.spec.name, key=self.call.key, error=told(error), pause=pause))
             self.call.log("step.retry", error=type(error).__qualname__, pause=pause)
         return pause
+
+    @property
+    def _may_not_go_on(self) -> bool:
+        """Whether whoever calls was told to stop: that says nothing against the answers, and another attempt would be told so too."""
+        return any(token.reason for token in self.call.caller.lineage)
 
     def _rest(self, pause: float) -> Generator[Ask, None, None]:
         left = self.call.remaining()
@@ -218,6 +223,8 @@ class Attempts:
 
     def _forget_answers(self, error: BaseException | None = None) -> Generator[Ask, None, None]:
         if error is not None and (not isinstance(error, Exception) or isinstance(error, _KEEPS_ANSWERS)):
+            return
+        if self._may_not_go_on:
             return
         if self.call.run and self.frame and self.frame.requests:
             with self.call.run.transaction(forget=self.frame.requests) as transaction:

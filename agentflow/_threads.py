@@ -49,7 +49,12 @@ class ThreadExecutor:
         job.expect()
         with self._mutex:
             self._waiting.append(job)
-        self._grow()
+        try:
+            self._grow()
+        except BaseException:
+            with contextlib.suppress(ValueError), self._mutex:  # unless another thread has it already
+                self._waiting.remove(job)
+            raise
 
     def _grow(self) -> None:
         with self._mutex:

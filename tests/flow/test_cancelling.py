@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from agentflow import Context, RetryPolicy, cached_step, configure, list_runs, workflow
+from agentflow import Agent, Context, RetryPolicy, cached_step, configure, list_runs, workflow
 from agentflow.exceptions import RunCancelled, RunNotFound
+from agentflow.testing import FunctionModel
 
 PATIENCE = 20
 
@@ -332,6 +333,40 @@ def test_a_long_rest_between_attempts_is_cut_short():
     with pytest.raises(RunCancelled):
         run.result(timeout=PATIENCE)
 
+    assert executed == [1]
+
+
+def test_model_answers_are_kept_through_a_cancellation():
+    """A step that was cancelled says nothing against what its models answered: resumed, it does not pay again."""
+    release = threading.Event()
+
+    def answer(messages, info):
+        executed.append(1)
+        return "an answer"
+
+    agent = Agent(FunctionModel(answer))
+
+    @cached_step
+    def asking(ctx: Context) -> str:
+        said = agent.run("a question").output
+        begun.set()
+        while not release.is_set():
+            time.sleep(0.001)
+            ctx.check()
+        return said
+
+    @workflow
+    def flow() -> str:
+        return asking()
+
+    run = flow.start()
+    assert begun.wait(PATIENCE)
+    run.cancel()
+    with pytest.raises(RunCancelled):
+        run.result(timeout=PATIENCE)
+    release.set()
+
+    assert run.resume().result(timeout=PATIENCE) == "an answer"
     assert executed == [1]
 
 
