@@ -146,6 +146,7 @@ class StepCall:
         self._detail: Detail | None = None
         self._owner: tuple[str, ...] = ()
         self.key = self._key()
+        self._stream = (spec.name, self.key)
         self._deadline: float | None = None
         self._own_timeouts: list[StepTimeout] = []
         self._has_lock = False
@@ -234,6 +235,8 @@ class StepCall:
         state = self.caller.state
         if isinstance(state, BodyState) and state.is_touched:
             yield from state.saving()
+        if self.run and self.run.outbox.is_pressed:
+            yield from self.run.relieved()
 
     @property
     def is_debugged(self) -> bool:
@@ -423,6 +426,17 @@ class StepCall:
         """Add an event to the run, if there is one."""
         if self.run:
             self.run.note(event)
+
+    def yields(self, item: Any) -> bool:
+        """Say that the step has yielded an item; True if the run has said so much that it should be `relieved`."""
+        if self.run is None:
+            return False
+        return self.run.outbox.chunk(item, self._stream)
+
+    def relieved(self) -> Generator[Ask, None, None]:
+        """Wait until what the run has said is written and heard."""
+        if self.run:
+            yield from self.run.relieved()
 
     def log(self, event: str, **values: object) -> None:
         """Write a line of debugging."""

@@ -14,7 +14,7 @@ import attrs
 
 from agentflow._claims import run_not_found, status_of, wish_key
 from agentflow._drive import Ask, Commit
-from agentflow._frames import event_record
+from agentflow._outbox import event_record
 from agentflow._serialization import seal
 from agentflow.events import RunCancelled as RunCancelledEvent
 from agentflow.exceptions import RunCancelled, RunConflict, StoreError
@@ -117,5 +117,5 @@ def _ending(record: RunRecord) -> Transaction:
     """Return the end of a run that nobody executes: who was about to begin it finds it in other hands."""
     now = time.time()
     ended = attrs.evolve(record, status=RunStatus.CANCELLED, finished_at=now, owner=uuid.uuid4().hex)
-    event = event_record(RunCancelledEvent(), record.id, record.attempt, now)
+    event = event_record(RunCancelledEvent(at=now), record.id, record.attempt)
     return Transaction(run=ended, events=(event,), fence=Fence(record.id, record.owner))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 import pydantic_core
 
+from agentflow._drive import drive, on_a_loop
 from agentflow._frames import current_frame, ended_error
 from agentflow._logging import logger
 from agentflow._mapping import map_over
@@ -139,7 +140,7 @@ class Context(Generic[S]):
         self._frame.check()
 
     def emit(self, value: Any) -> None:
-        """Add an event of your own to the run; it is recorded with the next step, or at the end.
+        """Add an event of your own to the run; it is recorded with the next step, or a moment later.
 
         Raises:
             UnserializableValue: If JSON cannot say the value, or it is over 256 KiB.
@@ -147,8 +148,8 @@ class Context(Generic[S]):
         self._usable()
         self._frame.check()
         try:
-            said = pydantic_core.to_jsonable_python(value)
-            size = len(pydantic_core.to_json(said))
+            encoded = pydantic_core.to_json(value)
+            said, size = pydantic_core.from_json(encoded), len(encoded)
         except (pydantic_core.PydanticSerializationError, ValueError) as error:
             raise UnserializableValue(
                 f"ctx.emit() was given something that JSON cannot say ({error}): emit text, numbers, lists, dicts or models",
@@ -161,8 +162,13 @@ class Context(Generic[S]):
                 owner="ctx.emit()",
                 type_name=type(value).__name__,
             )
-        if self._frame.run:
-            self._frame.run.note(Emitted(value=said))
+        run = self._frame.run
+        if run:
+            run.note(Emitted(value=said))
+            if (
+                run.outbox.is_pressed and not on_a_loop()
+            ):  # code that says very much, and nothing else: on a loop it cannot wait
+                drive(run.relieved())
 
     @overload
     def map(

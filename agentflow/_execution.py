@@ -22,9 +22,11 @@ from agentflow._drive import Ask, Commit
 from agentflow._failures import Failure
 from agentflow._frames import ActiveRun, Frame, Home, Refresh, Token, counted_as_active
 from agentflow._keys import arguments_digest, encode, entry_key
+from agentflow._listening import claimed_listener
 from agentflow._logging import enabled, logger
 from agentflow._memo import Remembered
 from agentflow._named_runs import NamedRun
+from agentflow._outbox import BODY
 from agentflow._run import annotate, status_after, told
 from agentflow._serialization import StaleValue
 from agentflow._stored_call import StoredCall
@@ -120,6 +122,15 @@ class Execution:
         self._frame: Frame | None = None
         self._is_over = False
         self._resources = contextlib.ExitStack()
+        self._listener = claimed_listener()
+        if self._listener:
+            self._listener.attach(self._left)
+
+    def _left(self) -> None:
+        """Take in that nobody listens any more."""
+        self.token.revoke(
+            RunInterruptedError(f"the stream of events of workflow {self.spec.name!r} was closed before its end")
+        )
 
     def _call(self) -> str:
         spec = self.spec
@@ -210,12 +221,13 @@ class Execution:
         return True
 
     def _begun(self, claim: Claim) -> Generator[Ask, None, None]:
-        run = ActiveRun(claim.record, self.home, self.refresh, debug=self.debug)
+        run = ActiveRun(claim.record, self.home, self.refresh, debug=self.debug, listener=self._listener)
         try:
             run.token = self.token
             self.token.check()
-            run.note(RunStarted())
-            with run.transaction(record=claim.record, fence=claim.fence, forget=claim.forgotten) as transaction:
+            with run.transaction(
+                record=claim.record, fence=claim.fence, forget=claim.forgotten, saying=RunStarted()
+            ) as transaction:
                 yield Commit(self.home.store, transaction)
         except BaseException:
             self._claims.release(claim.record.id)
@@ -311,6 +323,20 @@ class Execution:
     def _transact(self, writes: Sequence[StateWrite]) -> AbstractContextManager[Transaction]:
         return self.run.transaction(state=writes)
 
+    def yielding(self) -> Callable[[Any], bool]:
+        """Return what takes in an item that the body yields, and says whether there is something to do first (see `at_yield`)."""
+        chunk, state = self.run.outbox.chunk, self.state
+
+        def yields(item: Any) -> bool:
+            return chunk(item, BODY) or state.is_touched
+
+        return yields
+
+    def at_yield(self) -> Generator[Ask, None, None]:
+        """Keep what the body has changed, since a yield is a boundary; and let those who write and listen keep up."""
+        yield from self.state.saving()
+        yield from self.run.relieved()
+
     # Ending
 
     def completed(self, value: Any, encode_result: Callable[[], bytes]) -> Generator[Ask, None, None]:
@@ -388,9 +414,8 @@ class Execution:
         error: str = "",
     ) -> Generator[Ask, None, None]:
         run = self.run
-        run.note(event)
         record = attrs.evolve(run.record, status=status, finished_at=time.time(), result=result, error=error)
-        with run.transaction(record=record) as transaction:
+        with run.transaction(record=record, saying=event) as transaction:
             yield Commit(self.home.store, transaction)
         run.record = record
         self._released()
@@ -406,6 +431,7 @@ class Execution:
             return
         self._is_over = True
         self.frame.token.end()
+        self.run.outbox.close()
         with contextlib.suppress(StoreError):
             self.home.store.unlock(run_lock(self.run.record.id))
         self._resources.close()

@@ -16,23 +16,25 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 import attrs
-import pydantic_core
 
-from agentflow._drive import Ask, Commit, adrive, drive
+from agentflow._drive import Ask, Commit, Until, adrive, drive
 from agentflow._keys import entry_key
 from agentflow._memo import Policy, Remembered
+from agentflow._outbox import MOST, Outbox
 from agentflow._recording import RECORDING, Slot
 from agentflow._tokens import Token
-from agentflow.events import Event, ModelAnswered, ModelRetried
+from agentflow.events import ModelAnswered, ModelRetried
 from agentflow.exceptions import NoActiveRun
-from agentflow.stores._base import Entry, EventRecord, Fence, RunRecord, StateWrite, Store, Transaction
+from agentflow.stores._base import Entry, Fence, RunRecord, StateWrite, Store, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from agentflow._flights import Flight
+    from agentflow._listening import Listener
     from agentflow._recording import RecordedUsage, Recording
     from agentflow._state import State
+    from agentflow.events import Event
     from agentflow.types import Scope
 
 __all__ = [
@@ -45,10 +47,7 @@ __all__ = [
     "Token",
     "current_frame",
     "ended_error",
-    "event_record",
 ]
-
-_COLUMNS: Final = ("seq", "run_id")  # of an event, which the store has beside its text
 
 
 @attrs.frozen
@@ -88,16 +87,8 @@ class Refresh:
         return self.everything or bool(self.steps)
 
 
-def event_record(event: Event, run_id: str, attempt: int, at: float) -> EventRecord:
-    """Return an event as it is recorded; the store numbers it."""
-    fields = {**vars(event), "attempt": attempt, "at": at}
-    for column in _COLUMNS:
-        del fields[column]
-    return EventRecord(run_id, 0, at, pydantic_core.to_json(fields))
-
-
 class ActiveRun:
-    """A run that this process executes: what it has said and not yet committed, and what it has counted.
+    """A run that this process executes: what it says, and what it has counted.
 
     Attributes:
         record: The run's row as last written.
@@ -105,17 +96,26 @@ class ActiveRun:
         refresh: What it was asked to run again.
         debug: Whether the misses of its steps tell why; None: as the settings say.
         token: Whether it may go on.
+        listener: Who hears its events at once, if somebody does.
+        outbox: What it has said and not yet committed.
     """
 
-    def __init__(self, record: RunRecord, home: Home, refresh: Refresh, *, debug: bool | None = None) -> None:
+    def __init__(
+        self,
+        record: RunRecord,
+        home: Home,
+        refresh: Refresh,
+        *,
+        debug: bool | None = None,
+        listener: Listener | None = None,
+    ) -> None:
         self.record = record
         self.home = home
         self.refresh = refresh
         self.debug = debug
         self.token = Token()
-        self._events: list[tuple[Event, int, float]] = []
-        # A finalizer (of a stream that nobody holds any more) may say something while its own thread is in here: hence RLock.
-        self._mutex = threading.RLock()
+        self.listener = listener
+        self.outbox = Outbox(home.store, self.fence, record.attempt, listener)
         self.requests = self.input_tokens = self.output_tokens = 0
 
     @property
@@ -124,16 +124,16 @@ class ActiveRun:
         return Fence(self.record.id, self.record.owner)
 
     def note(self, event: Event) -> None:
-        """Say that something happened; it is written with the next commit."""
-        with self._mutex:
-            self._events.append(self._stamped(event))
+        """Say that something happened; it is written with the next commit, or a moment later."""
+        self.outbox.say(event)
 
-    def _stamped(self, event: Event) -> tuple[Event, int, float]:
-        return event, self.record.attempt, event.at or time.time()
-
-    def _encoded(self, noted: tuple[Event, int, float]) -> EventRecord:
-        event, attempt, at = noted
-        return event_record(event, self.record.id, attempt, at)
+    def relieved(self) -> Generator[Ask, None, None]:
+        """Wait until what was said is written and heard, if it has become much."""
+        if self.outbox.weight >= MOST:
+            with self.transaction() as transaction:
+                yield Commit(self.home.store, transaction)
+        if self.listener is not None and self.listener.is_full:
+            yield Until(self.listener.room())
 
     @contextmanager
     def transaction(
@@ -156,22 +156,20 @@ class ActiveRun:
             fence: Under which condition it may be written, if not that the run is still ours.
             saying: An event that is true only with this very commit, so that it is not noted again.
         """
-        with self._mutex:
-            events, self._events = self._events, []
+        batch = self.outbox.batch(saying)
         try:
-            told = [*events, self._stamped(saying)] if saying else events
             yield Transaction(
                 entries=tuple(entries),
                 forget=tuple(forget),
                 state=tuple(state),
-                events=tuple(map(self._encoded, told)),
+                events=batch,
                 run=record,
                 fence=fence or self.fence,
             )
         except BaseException:
-            with self._mutex:
-                self._events[:0] = events
+            batch.put_back()
             raise
+        batch.written()
 
 
 @attrs.define(eq=False)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
-import pydantic_core
-from pydantic import TypeAdapter
-
+from agentflow import _following
 from agentflow._answers import answered, checked_timeout, result_json, result_of
 from agentflow._cancelling import cancelling
 from agentflow._claims import run_not_found, status_of
@@ -18,19 +15,20 @@ from agentflow._options import text, whole
 from agentflow._resuming import resuming
 from agentflow._run_steps import RunStep, steps_of, usage_of
 from agentflow._settings import default_store, store_at
+from agentflow._shared_stream import stream_result
 from agentflow._threads import THREADS
-from agentflow.events import Event
-from agentflow.exceptions import StoreCorrupt, UsageError
+from agentflow.exceptions import UsageError
 from agentflow.stores._base import RunFilter
 from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Iterable
+    from collections.abc import AsyncGenerator, Generator, Iterable
 
     from agentflow._drive import Ask
+    from agentflow.events import Event
     from agentflow.messages import Usage
-    from agentflow.stores._base import EventRecord, RunRecord, Store
+    from agentflow.stores._base import RunRecord, Store
 
 __all__ = ["Run", "RunStep", "get_run", "list_runs"]
 
@@ -236,41 +234,63 @@ class Run:
         records = self._store.runs(RunFilter(parent_id=self.id))
         return [Run(record.id, self._store) for record in reversed(records)]
 
-    def events(self, after: int = 0) -> list[Event]:
-        """List what has happened in it and is recorded, in order; only what came after that number, if one is given.
+    def events(self, after: int = 0, *, follow: bool = True) -> Generator[Event, None, None]:
+        """Yield what happens in it, in order, each event once; while it goes on, wait for more, and end when it ends.
+
+        Events are recorded within a moment after they happened, and can be read by any process. Whoever reads again after the number
+        of the last event that it saw (`event.seq`) misses none and sees none twice. If the process that executed the run has died,
+        the last event is a `RunInterrupted` with the number 0: nobody could record it.
+
+        ```python
+        from agentflow import list_runs, workflow
+
+        @workflow
+        def greet(name: str) -> str:
+            return f"hello {name}"
+
+        greet("Ada")
+        run = list_runs(workflow=greet.name)[0]
+        assert [event.type for event in run.events()] == ["run_started", "run_completed"]
+        assert [event.type for event in run.events(after=1)] == ["run_completed"]
+        ```
+
+        Args:
+            after: Only what came after the event of this number.
+            follow: Whether to wait for what comes while the run goes on.
 
         Raises:
             UsageError: If that is no number of an event.
         """
+        return _following.follow(self._reading(after, follow=follow))
+
+    def aevents(self, after: int = 0, *, follow: bool = True) -> AsyncGenerator[Event, None]:
+        """Yield what happens in it, as `events` does, for `async for`."""
+        return _following.afollow(self._reading(after, follow=follow))
+
+    def output(self) -> Any:
+        """Return what the latest attempt of a generator workflow has yielded so far: joined if all of it is text, else a list.
+
+        Items are JSON values here, as in `agentflow.events.RunYielded`.
+        """
+        items = _following.recorded_items(self._reading(0, follow=False), self._record().attempt)
+        return stream_result(items, None)
+
+    async def aoutput(self) -> Any:
+        """Return what it has yielded so far, as `output` does."""
+        return await in_thread(self.output)
+
+    def _reading(self, after: int, *, follow: bool) -> _following.Reading:
         whole(after, "after", least=0)
-        return [_event(record, self._store) for record in self._store.events(self.id, after)]
+        return _following.Reading(self._store, self.id, lambda: self.status, after, follow)
 
     def _recorded_events(self) -> list[Event]:
-        return [_event(record, self._store) for record in self._store.events(self.id)]
+        return list(self.events(follow=False))
 
     def _record(self) -> RunRecord:
         record = self._store.run(self.id)
         if record is None:
             raise run_not_found(self.id, self._store)
         return record
-
-
-def _event(record: EventRecord, store: Store) -> Event:
-    try:
-        fields: dict[str, Any] = pydantic_core.from_json(record.data)
-        return _adapter().validate_python({**fields, "run_id": record.run_id, "seq": record.seq})
-    except (ValueError, TypeError) as error:
-        raise StoreCorrupt(
-            f"event {record.seq} of run {record.run_id!r} in the store at {store.location} cannot be read ({error}): "
-            "restore a backup, or upgrade agentflow if a newer one wrote it",
-            path=store.location,
-            hint="restore a backup, or upgrade agentflow",
-        ) from error
-
-
-@cache
-def _adapter() -> TypeAdapter[Event]:
-    return TypeAdapter(Event)
 
 
 def get_run(run_id: str, *, store: str | os.PathLike[str] | Store | None = None) -> Run:

@@ -232,12 +232,17 @@ class SharedStream(Flight, Generic[SourceT]):
     def moved(self, moment: Item | End) -> Generator[Ask, None, None]:
         """Take in what an advance gave."""
         if isinstance(moment, Item):
-            self.add(moment.value)
+            if self.add(moment.value):
+                yield from self.call.relieved()
         else:
             yield from self._finishing(moment.value)
 
-    def add(self, item: Any) -> None:
-        """Take in an item."""
+    def add(self, item: Any) -> bool:
+        """Take in an item; True if whoever advances the stream should let those who write its events keep up."""
+        self._keep(item)
+        return self.call.yields(item)
+
+    def _keep(self, item: Any) -> None:
         if type(item) in _SHARED_AS_THEY_ARE or not self.call.key:
             self._items.append(item)
             return

@@ -84,7 +84,8 @@ class SyncStream(SharedStream[Source]):
                 return
             moment = self.source.pull() if self._pulled is None else self._taken_over(self._pulled)
             if type(moment) is Item:
-                self.add(moment.value)
+                if self.add(moment.value):
+                    drive(self.call.relieved())
             else:
                 drive(self.moved(moment))
         except BaseException as error:
@@ -266,7 +267,8 @@ class AsyncStream(SharedStream[AsyncSource]):
                 return
             moment = await self.source.pull()
             if type(moment) is Item:
-                self.add(moment.value)
+                if self.add(moment.value):
+                    await adrive(self.call.relieved())
             else:
                 await adrive(self.moved(moment))
         except BaseException as error:

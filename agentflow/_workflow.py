@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 from agentflow._context import Context
 from agentflow._decorated import Decorated
 from agentflow._drive import Ask, Perform, adrive, drive, in_thread
+from agentflow._event_streams import AsyncEventStream, stream_events
 from agentflow._execution import Execution, WorkflowSpec
 from agentflow._fingerprint import function_digest
 from agentflow._frames import FRAME, Home
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 
+    from agentflow._execution import Recorded
     from agentflow._frames import Frame
     from agentflow._jobs import Executor
+    from agentflow.events import Event
     from agentflow.stores._base import RunRecord, Store
 
 __all__ = ["AsyncStreamWorkflow", "AsyncWorkflow", "PlainWorkflow", "StreamWorkflow", "Workflow", "WorkflowOptions"]
@@ -71,6 +74,49 @@ class Workflow(Decorated, Generic[P, T]):
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await the result, whatever the colour: a sync workflow runs in a thread, a streamed one is consumed to its end."""
         raise NotImplementedError  # pragma: no cover - the four colours below say
+
+    def stream_events(self, *args: P.args, **kwargs: P.kwargs) -> Generator[Event, None, T]:
+        """Run it here, and yield every event of its run as it happens; then return its result, or raise what it raised.
+
+        It runs in a worker thread with the caller's context variables, and begins with the first `next()`. Chunks come one by one.
+        These events are not recorded yet, so that they have no number; `Run.events()` gives them with numbers. Closing the stream
+        early leaves the run `interrupted`, and waits until its code has come to its next boundary.
+
+        ```python
+        from agentflow import workflow
+
+        @workflow
+        def count(to: int):
+            yield from range(to)
+
+        told = [event.type for event in count.stream_events(2)]
+        assert told == ["run_started", "run_yielded", "run_yielded", "run_completed"]
+        ```
+
+        Raises:
+            UsageError: If it is async: then it has `astream_events`.
+        """
+        self._spec.shape.bind(args, kwargs)
+        if self._spec.shape.is_async:
+            raise UsageError(
+                f"workflow {self.name!r} is async, so its events are awaited: write "
+                f"`async for event in {self.__name__}.astream_events(...)`"
+            )
+        return stream_events(lambda: self._whole(*args, **kwargs))
+
+    def astream_events(self, *args: P.args, **kwargs: P.kwargs) -> AsyncEventStream[T]:
+        """Run it here, and give every event of its run as it happens, for `async for`; its result is then in `.result`.
+
+        An async workflow runs in a task of this loop, a sync one in a worker thread; otherwise as `stream_events`.
+        """
+        self._spec.shape.bind(args, kwargs)
+        if self._spec.shape.is_async:
+            return AsyncEventStream.of_task(lambda: self.acall(*args, **kwargs))
+        return AsyncEventStream.of_thread(lambda: self._whole(*args, **kwargs))
+
+    def _whole(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run it to its end in this thread, and return what it gives."""
+        raise NotImplementedError  # pragma: no cover - the two sync colours say
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Run:
         """Have it executed in the background, and return its run at once.
@@ -284,6 +330,9 @@ class PlainWorkflow(Workflow[P, T]):
         with execution.frame.entered():
             return self.fn(*args, **kwargs)
 
+    def _whole(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self(*args, **kwargs)
+
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await the result; the workflow runs in a thread."""
         return await in_thread(lambda: self(*args, **kwargs))
@@ -328,22 +377,18 @@ class StreamWorkflow(Workflow[P, T], Generic[P, Y, T]):
 
     def _play(self, begin: Callable[[], Execution]) -> Generator[Any, Any, Any]:
         execution = begin()
-        try:
-            recorded = drive(execution.opening(self._decode))
-        except BaseException as error:
-            if execution.is_open:
-                drive(execution.failed(error))
-            raise
+        recorded = self._opened(execution)
         if recorded is not None:
             items, value = recorded.value
             yield from items
             return value
         args, kwargs = self._arguments(execution)
         source = Source(self.fn(*args, **kwargs), context_of(execution.frame))
-        items, advance = [], source.pull
+        items, advance, yields = [], source.pull, execution.yielding()
         try:
             while isinstance(moment := advance(), Item):
-                drive(execution.state.saving())
+                if yields(moment.value):
+                    drive(execution.at_yield())
                 items.append(moment.value)
                 try:
                     refuse_sent((yield moment.value), f"workflow {self.name!r}")
@@ -365,11 +410,19 @@ class StreamWorkflow(Workflow[P, T], Generic[P, Y, T]):
         drive(execution.completed(moment.value, lambda: self._encoded_stream(items, moment.value)))
         return moment.value
 
+    def _opened(self, execution: Execution) -> Recorded | None:
+        try:
+            return drive(execution.opening(self._decode))
+        except BaseException as error:
+            if execution.is_open:
+                drive(execution.failed(error))
+            raise
+
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await what the finished stream gives; it is consumed in a thread."""
-        return await in_thread(lambda: self._consume(*args, **kwargs))
+        return await in_thread(lambda: self._whole(*args, **kwargs))
 
-    def _consume(self, *args: P.args, **kwargs: P.kwargs) -> T:
+    def _whole(self, *args: P.args, **kwargs: P.kwargs) -> T:
         items, stream = [], self(*args, **kwargs)
         while True:
             try:
@@ -395,25 +448,19 @@ class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
 
     async def _play(self, begin: Callable[[], Execution]) -> AsyncGenerator[Any, Any]:
         execution = begin()
-        try:
-            recorded = await adrive(execution.opening(self._decode))
-        except BaseException as error:
-            if execution.is_open:
-                await adrive(execution.failed(error))
-            raise
+        recorded = await self._opened(execution)
         if recorded is not None:
             for item in recorded.value[0]:
                 yield item
             return
         args, kwargs = self._arguments(execution)
-        source, interruption = (
-            AsyncSource(self.fn(*args, **kwargs), context_of(execution.frame)),
-            Interruption(execution.token),
-        )
+        source = AsyncSource(self.fn(*args, **kwargs), context_of(execution.frame))
+        interruption, yields = Interruption(execution.token), execution.yielding()
         items, advance, closing = [], source.pull, False
         try:
             while isinstance(moment := await interruption.during(advance()), Item):
-                await adrive(execution.state.saving())
+                if yields(moment.value):
+                    await adrive(execution.at_yield())
                 items.append(moment.value)
                 try:
                     refuse_sent((yield moment.value), f"workflow {self.name!r}")
@@ -436,6 +483,14 @@ class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
         finally:
             interruption.close()
         await adrive(execution.completed(None, lambda: self._encoded_stream(items, None)))
+
+    async def _opened(self, execution: Execution) -> Recorded | None:
+        try:
+            return await adrive(execution.opening(self._decode))
+        except BaseException as error:
+            if execution.is_open:
+                await adrive(execution.failed(error))
+            raise
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> list[Y]:
         """Await what the finished stream gives: its items, joined if all are text."""

@@ -1,7 +1,7 @@
 """What happened in a run, as a closed family of values: `Event` is any of them.
 
-Events are recorded in the run's store with a sequence number that grows by one inside a run.
-A hit is an event too, but never causes a commit of its own: it is written with the next thing that is.
+Events are recorded in the run's store with a sequence number that grows by one inside a run, within a moment after they
+happened. A hit is an event too, but never causes a commit of its own: it is written with the next thing that is.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ __all__ = [
     "RunFailed",
     "RunInterrupted",
     "RunStarted",
+    "RunYielded",
     "StepCompleted",
     "StepFailed",
     "StepHit",
     "StepRetried",
     "StepStarted",
+    "StepYielded",
 ]
 
 
@@ -34,7 +36,7 @@ class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     seq: int = 0
-    """The event's number in its run, from 1; 0 until it is recorded."""
+    """The event's number in its run, from 1; 0 if it is not recorded (yet)."""
     run_id: str = ""
     attempt: int = 0
     """The run's attempt in which it happened, from 1."""
@@ -46,6 +48,14 @@ class RunStarted(_Event):
     """An attempt of the run has begun."""
 
     type: Literal["run_started"] = "run_started"
+
+
+class RunYielded(_Event):
+    """The run's function, a generator, yielded: one item as it comes, or several in a row once they are recorded together."""
+
+    type: Literal["run_yielded"] = "run_yielded"
+    items: tuple[Any, ...]
+    """JSON values, in order. What JSON cannot say is named only: `"<Type>"`."""
 
 
 class RunCompleted(_Event):
@@ -68,7 +78,10 @@ class RunCancelled(_Event):
 
 
 class RunInterrupted(_Event):
-    """The run's stream was closed before its end, or its process was asked to stop."""
+    """The run's stream was closed before its end, or its process was asked to stop.
+
+    If its process died, nobody could record that: then a reader is told so by an event without a number (`seq` is 0).
+    """
 
     type: Literal["run_interrupted"] = "run_interrupted"
 
@@ -83,6 +96,14 @@ class StepStarted(_StepEvent):
     """A step call missed and its function was entered."""
 
     type: Literal["step_started"] = "step_started"
+
+
+class StepYielded(_StepEvent):
+    """A streamed step that is being executed yielded: one item as it comes, or several in a row once they are recorded together."""
+
+    type: Literal["step_yielded"] = "step_yielded"
+    items: tuple[Any, ...]
+    """JSON values, in order, as in `RunYielded`."""
 
 
 class StepCompleted(_StepEvent):
@@ -161,11 +182,13 @@ class Emitted(_Event):
 
 Event: TypeAlias = Annotated[
     RunStarted
+    | RunYielded
     | RunCompleted
     | RunFailed
     | RunCancelled
     | RunInterrupted
     | StepStarted
+    | StepYielded
     | StepCompleted
     | StepHit
     | StepRetried

@@ -13,7 +13,7 @@ import attrs
 from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
 __all__ = [
@@ -244,12 +244,16 @@ class Fence:
 
 @attrs.frozen(kw_only=True)
 class Transaction:
-    """What becomes durable together or not at all."""
+    """What becomes durable together or not at all.
+
+    Attributes:
+        events: Iterated once, while the transaction is written and after it can no longer be refused.
+    """
 
     entries: tuple[Entry, ...] = ()
     forget: tuple[str, ...] = ()
     state: tuple[StateWrite, ...] = ()
-    events: tuple[EventRecord, ...] = ()
+    events: Iterable[EventRecord] = ()
     run: RunRecord | None = None
     fence: Fence | None = None
 

@@ -188,7 +188,8 @@ class MemoryStore:
     def events(self, run_id: str, after: int = 0, limit: int | None = None) -> Sequence[EventRecord]:
         """List events of a run with a greater number, in order."""
         with self._mutex:
-            return list(islice((event for event in self._events.get(run_id, ()) if event.seq > after), limit))
+            events = self._events.get(run_id, [])  # numbered from 1, without a gap
+            return events[max(after, 0) : None if limit is None else max(after, 0) + limit]
 
     def last_event(self, run_id: str) -> EventRecord | None:
         """Return the newest event of a run, or None."""

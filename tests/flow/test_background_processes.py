@@ -299,7 +299,7 @@ def test_sigterm_leaves_a_run_interrupted(disk, background, tmp_path, flow):
     with pytest.raises(RunInterrupted):
         run.result(timeout=20)
 
-    assert run.events()[-1].type == "run_interrupted"
+    assert list(run.events())[-1].type == "run_interrupted"
     assert place.read_text().splitlines()[-1] == "finally"
     assert background.__dict__[flow].session("default").state["left"] == 1
 

@@ -122,7 +122,7 @@ def test_a_running_run_is_cancelled(flow):
 
     assert raised.value.run_id == run.id
     assert (run.status, run.cancel()) == ("cancelled", False)
-    assert run.events()[-1].type == "run_cancelled"
+    assert list(run.events())[-1].type == "run_cancelled"
     assert flow.session("default").state["left"] == 1
     assert flow is checking or step.with_options(workflow=flow.name).is_cached(-1)
     assert flow.start().id != run.id  # a call does not continue what was cancelled

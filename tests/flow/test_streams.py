@@ -642,10 +642,12 @@ def test_events_tell_a_streams_story(player):
 
     assert [event.type for event in events] == [
         "step_started",
+        "step_yielded",
         "step_completed",
         "step_hit",
         "step_hit",
         "step_started",
+        "step_yielded",
         "step_failed",
     ]
     assert events[-1].error == "GeneratorExit: closed before its end"

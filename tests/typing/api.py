@@ -22,6 +22,7 @@ from agentflow import (
 )
 from agentflow._runs import RunStep
 from agentflow._state import State
+from agentflow.events import Event
 from agentflow.messages import Usage
 from agentflow.stores import DiskStore, MemoryStore, Store
 from agentflow.types import Difference, Explanation, StateModel
@@ -188,3 +189,18 @@ assert_type(count.with_options(run_id="id", executor="process").start("a"), Run)
 count.start(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 assert_type(count.start("a").result_json(timeout=1), str)
 stores: list[Store] = [DiskStore("x"), MemoryStore()]
+
+
+# --- events
+
+assert_type(count.stream_events("t", times=2), Generator[Event, None, int])
+assert_type(get_run("id").events(after=3, follow=False), Generator[Event, None, None])
+
+
+async def events_in_tasks() -> None:
+    async with acount.astream_events("t") as stream:
+        async for event in stream:
+            assert_type(event.seq, int)
+    assert_type(stream.result, int)
+    async for recorded in get_run("id").aevents():
+        assert_type(recorded.attempt, int)

@@ -1,0 +1,154 @@
+"""Listening to a run that is executed in this process: each event as it happens, before it is recorded.
+
+Whoever executes the run puts in, one consumer takes out. The consumer is woken only if it sleeps; a run that is far ahead
+of it waits at its next boundary.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentflow.events import Event
+
+__all__ = ["LISTENER", "Listener", "Note", "claimed_listener"]
+
+_FULL: Final = 1000  # notes that a run may be ahead
+
+
+@attrs.define(eq=False)
+class Note:
+    """Something that happened, as it is held in the process: an event's class and fields, not yet an event.
+
+    Attributes:
+        kind: The class.
+        fields: Its fields, less those that every event has.
+        at: When, in seconds since the epoch.
+        number: Its place among the notes of its run in this process.
+    """
+
+    kind: Callable[..., Any]
+    fields: dict[str, Any]
+    at: float
+    number: int = 0
+
+    def event(self, run_id: str, attempt: int) -> Event:
+        """Return the event, without a number: it is not recorded yet."""
+        build: Callable[..., Event] = self.kind.model_construct  # type: ignore[attr-defined]
+        return build(**{**self.fields, "run_id": run_id, "attempt": attempt, "at": self.at})
+
+
+class Listener:
+    """What one consumer has not yet taken of one run."""
+
+    def __init__(self) -> None:
+        self._run_id = ""
+        self._attempt = 0
+        self._notes: deque[Note] = deque()
+        self._mutex = threading.Lock()
+        self._is_claimed = False
+        self._wake: Callable[[], None] | None = None
+        self._room: Future[None] | None = None
+        self._leave: Callable[[], None] | None = None
+        self._left = False
+
+    # The run's side
+
+    def claim(self) -> bool:
+        """Whether nobody did before: only the first run that begins is the one listened to, not those that it calls."""
+        with self._mutex:
+            claimed, self._is_claimed = self._is_claimed, True
+        return not claimed
+
+    def attach(self, leave: Callable[[], None]) -> None:
+        """Tell what to do should the consumer leave."""
+        with self._mutex:
+            self._leave = leave
+            left = self._left
+        if left:
+            leave()
+
+    def begin(self, run_id: str, attempt: int) -> None:
+        """Tell which run it is, before anything is put in."""
+        self._run_id, self._attempt = run_id, attempt
+
+    def put(self, note: Note) -> None:
+        """Hand over a note; nobody wants it once the consumer has left."""
+        if self._left:
+            return
+        self._notes.append(note)
+        if self._wake is not None:
+            self.wake()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take."""
+        return not self._notes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the run should wait for the consumer."""
+        return len(self._notes) >= _FULL and not self._left
+
+    def room(self) -> Future[None]:
+        """Return what is done when the consumer has caught up, or has left."""
+        with self._mutex:
+            self._room = self._room or Future()
+            room = self._room
+        if not self.is_full:  # by now
+            self._make_room()
+        return room
+
+    # The consumer's side
+
+    def wake(self) -> None:
+        """Wake the consumer, if it sleeps."""
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+    def sleep(self, wake: Callable[[], None]) -> bool:
+        """Have this called when there is something to take; False if there is already."""
+        self._wake = wake
+        return not self._notes
+
+    def take(self) -> list[Event]:
+        """Return what has happened since the last look."""
+        taken: list[Event] = []
+        while self._notes and len(taken) < _FULL:
+            taken.append(self._notes.popleft().event(self._run_id, self._attempt))
+        if self._room is not None:
+            self._make_room()
+        return taken
+
+    def leave(self) -> None:
+        """Want no more: the run is left as a stream is that is closed."""
+        with self._mutex:
+            self._left = True
+            leave = self._leave
+        if leave is not None:
+            leave()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        with self._mutex:
+            room, self._room = self._room, None
+        if room is not None:
+            room.set_result(None)
+
+
+LISTENER: Final[ContextVar[Listener | None]] = ContextVar("agentflow_listener", default=None)
+
+
+def claimed_listener() -> Listener | None:
+    """Return who listens to the run that begins now, if somebody does."""
+    listener = LISTENER.get()
+    return listener if listener is not None and listener.claim() else None
