@@ -1,0 +1,5 @@
+"""`python -m agentflow._cli`, where the program is not on the path."""
+
+from agentflow._cli import main
+
+main()

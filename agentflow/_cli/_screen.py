@@ -1,0 +1,97 @@
+"""Saying things: to a person at a terminal, to the next program in a pipe, or as JSON."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import click
+import pydantic_core
+
+from agentflow._cli._text import cell, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Screen"]
+
+_SHORT_ID: Final = 12
+_COLOURS: Final = {
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "interrupted": "yellow",
+    "running": "cyan",
+}
+
+
+@attrs.frozen
+class Screen:
+    """Where a command says what it found.
+
+    Attributes:
+        is_json: Whether it says it as JSON.
+    """
+
+    is_json: bool
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person is looking."""
+        return sys.stdout.isatty() and not self.is_json
+
+    def document(self, facts: Any) -> None:
+        """Say one JSON document, indented."""
+        _write(pydantic_core.to_json(facts, indent=2).decode())
+
+    def line(self, facts: Mapping[str, Any]) -> None:
+        """Say one JSON document in one line."""
+        _write(pydantic_core.to_json(facts).decode())
+
+    def say(self, text: str) -> None:
+        """Say a sentence."""
+        _write(shown(text))
+
+    def pairs(self, facts: Mapping[str, object]) -> None:
+        """Say names and values, one pair a line."""
+        width = max(map(len, facts), default=0)
+        for name, value in facts.items():
+            if value is not None:
+                text = value if isinstance(value, str) else pydantic_core.to_json(value).decode()
+                _write(f"{cell(name):<{width}}  {self._coloured(cell(text))}")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Say rows: lined up, without boxes; for a terminal in its width, for a pipe whole."""
+        cells = [["-" if value is None else cell(value) for value in row] for row in rows]
+        if self.is_terminal:
+            self._drawn(columns, cells)
+            return
+        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+        for row in (columns, *cells):
+            _write("  ".join(f"{value:<{width}}" for value, width in zip(row, widths, strict=True)).rstrip())
+
+    def _drawn(self, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        from rich.console import Console  # noqa: PLC0415 - a pipe need not wait for it
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in columns:
+            table.add_column(Text(name), overflow="fold")
+        for row in cells:
+            # Text, never markup: square brackets of others mean nothing here.
+            table.add_row(*[Text(value, style=_COLOURS.get(value, "")) for value in row])
+        Console().print(table)
+
+    def short(self, run_id: str) -> str:
+        """Return a run's id as a person can read it; commands take the beginning of one."""
+        return run_id[:_SHORT_ID] if self.is_terminal else run_id
+
+    def _coloured(self, text: str) -> str:
+        colour = _COLOURS.get(text)
+        return click.style(text, fg=colour) if colour and self.is_terminal else text
+
+
+def _write(text: str) -> None:
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
