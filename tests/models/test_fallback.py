@@ -134,12 +134,12 @@ def test_a_run_tells_who_failed_and_who_answered(sync):
     """As events, and in what was used."""
     agent = Agent(FallbackModel(*models(DOWN, "Hello!")))
 
-    @cached_step(name="greet")
+    @cached_step(name="greet by the next model")
     def greet() -> str:
         result: AgentResult[str] = agent.run("Say hello") if sync else asyncio.run(agent.arun("Say hello"))
         return result.output
 
-    @workflow(name="greeting")
+    @workflow(name="greeting by the next model")
     def greeting() -> str:
         return greet()
 

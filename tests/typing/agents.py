@@ -9,8 +9,25 @@ from pydantic import BaseModel
 
 from agentflow import Agent, AgentResult
 from agentflow._agent import AsyncTextStream, TextStream
-from agentflow.messages import Message, ModelSettings, ToolCall, Usage
-from agentflow.models import Model
+from agentflow.exceptions import ModelTimeout
+from agentflow.messages import (
+    CachePoint,
+    FilePart,
+    ImagePart,
+    Message,
+    ModelResponse,
+    ModelSettings,
+    TextPart,
+    ToolCall,
+    Usage,
+    UserMessage,
+)
+from agentflow.models import FallbackModel, Model, resolve
+from agentflow.models.anthropic import AnthropicModel
+from agentflow.models.google import GoogleModel
+from agentflow.models.ollama import OllamaModel
+from agentflow.models.openai import OpenAIModel
+from agentflow.models.openai_responses import OpenAIResponsesModel
 from agentflow.tools import Tool, tool
 
 
@@ -137,3 +154,21 @@ def takes_any(agents: list[Agent[Any]]) -> None: ...
 
 
 takes_any([text, searcher])
+
+
+def models_are_typed() -> None:
+    model = FallbackModel("openai:gpt-4o", resolve("ollama:llama3.2"), on=(ModelTimeout,))
+    assert_type(model, FallbackModel)
+    assert_type(resolve("google:gemini-2.5-flash"), Model)
+    OpenAIModel("m", base_url="http://localhost:8000/v1", supports_json_schema=False)
+    AnthropicModel("claude-sonnet-5", max_retries=0)
+    GoogleModel("gemini-2.5-flash")
+    OllamaModel("llama3.2")
+    OpenAIResponsesModel("gpt-5")
+    message = UserMessage.of(
+        "What is this?", ImagePart(data=b""), FilePart(url="https://example.com/a.pdf"), CachePoint()
+    )
+    assert_type(message.text, str)
+    assert_type(message.parts, tuple[TextPart | ImagePart | FilePart | CachePoint, ...])
+    assert_type(ModelResponse().reasoning, str)
+    ModelSettings(reasoning="high", cache_prompt="1h", parallel_tool_calls=False)
