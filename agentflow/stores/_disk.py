@@ -222,7 +222,7 @@ class DiskStore:
 
         It looks at the directory, its owner and its file system, at the room on the disk, at SQLite's own checks, at every checksum, and at runs
         whose process has died. It changes nothing, never raises for what it finds, and may be called while the store is in use.
-        It reads the whole store: seconds for a gigabyte.
+        It reads the whole store, which takes some seconds for a hundred thousand results.
         """
         with GATE:
             return examine(Place(self.path), self._migrations.version, self.is_locked)
