@@ -114,8 +114,8 @@ class _Mapping:
             is_news = run is not None and (done == total or now - self._told >= _BETWEEN_NEWS)
             if is_news:
                 self._told = now
-        if run is not None and is_news:
-            run.note(MapProgressed(name=_name(self._fn), done=done, total=total))
+            if run is not None and is_news:  # in here, so that what was counted last is also told last
+                run.note(MapProgressed(name=_name(self._fn), done=done, total=total))
 
     def outcome(self) -> list[Any]:
         """Return the results, or raise the error of the lowest index."""
