@@ -51,6 +51,9 @@ class Job:
     _execution: Execution
     _perform: Callable[[Execution], None]
     _context: contextvars.Context = attrs.field(factory=contextvars.copy_context)
+    _done: Future[None] = attrs.field(
+        factory=Future
+    )  # of this attempt: the next one may be here before this one has left
 
     @classmethod
     def of(cls, record: RunRecord, execution: Execution, perform: Callable[[Execution], None]) -> Job:
@@ -72,16 +75,14 @@ class Job:
 
         What it raises is recorded with the run and told to whoever asks for the result, and never raised here.
         """
-        place = self.store.identity, self.run_id
-        done = _present.setdefault(place, Future())
+        self.expect()
         try:
             self._context.copy().run(self._perform_apart)
         except BaseException as error:  # noqa: BLE001 - this is a thread of ours: nobody else could take it
             if enabled():
                 logger(run_id=self.run_id, workflow=self.workflow).debug("run.raised", error=type(error).__qualname__)
         finally:
-            _present.pop(place, None)
-            done.set_result(None)
+            self._leave()
 
     def _perform_apart(self) -> None:
         FRAME.set(None)  # it may have been started inside another run, whose part it is not
@@ -90,13 +91,18 @@ class Job:
 
     def expect(self) -> None:
         """Say that this process will execute it, so that whoever waits for it here is told at once."""
-        _present.setdefault((self.store.identity, self.run_id), Future())
+        _present[self.store.identity, self.run_id] = self._done
+
+    def _leave(self) -> None:
+        place = self.store.identity, self.run_id
+        if _present.get(place) is self._done:
+            del _present[place]
+        self._done.set_result(None)
 
     def drop(self) -> None:
         """Let go of a run that will not be executed here."""
         self.store.unlock(run_lock(self.run_id))
-        if done := _present.pop((self.store.identity, self.run_id), None):
-            done.set_result(None)
+        self._leave()
 
     def stop(self, *, is_told: bool = False) -> None:
         """Ask the execution to leave the run `interrupted`: tasks at once, other code at its next boundary.
