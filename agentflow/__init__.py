@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from agentflow import events, exceptions, executors, messages, models, stores, testing, tools, types
     from agentflow._agent import Agent, AgentResult
+    from agentflow._budget import Budget
     from agentflow._cached_step import cached_step
     from agentflow._context import Context, current_context
     from agentflow._keys import FileArg, NoKey, register_key
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "AgentResult",
+    "Budget",
     "Context",
     "FileArg",
     "ModelRetry",
@@ -75,6 +77,7 @@ __all__ = [
 _MODULES: Final = {
     "Agent": "_agent",
     "AgentResult": "_agent",
+    "Budget": "_budget",
     "Context": "_context",
     "FileArg": "_keys",
     "ModelRetry": "exceptions",

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import attrs
 
@@ -23,14 +24,15 @@ from agentflow._conversation import (
     request_bytes,
     write_answer,
 )
-from agentflow._recording import RECORDING, RecordedUsage, Recording, Slot
+from agentflow._recording import RECORDING, Recording, Slot
 from agentflow.exceptions import ModelRetry, UsageError
+from agentflow.models._prices import aused_by, used_by
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
     from types import TracebackType
 
-    from agentflow.messages import ModelRequest, ModelResponse, ToolReturn
+    from agentflow.messages import ModelRequest, ModelResponse, ToolReturn, Usage
     from agentflow.models import Model
     from agentflow.tools._base import Tool
     from agentflow.types import Scope
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["AsyncTextStream", "Driver", "TextStream"]
 
 T = TypeVar("T")
+
+_AROUND: Final[ContextVar[tuple[list[Usage], ...]]] = ContextVar("agentflow_conversations_around", default=())
+"""What the conversations have spent whose tools are running here."""
 
 
 @attrs.frozen(eq=False)
@@ -51,6 +56,10 @@ class _Place:
     def remembered(self) -> ModelResponse | None:
         """The answer, if there is one already."""
         return None if self.slot.answer is None else read_answer(self.slot.answer)
+
+    def answered_by(self, response: ModelResponse) -> Slot:
+        """Return the slot with the model that has answered, which may be another than was asked."""
+        return attrs.evolve(self.slot, model=response.answered_by or self.slot.model)
 
 
 @attrs.frozen(eq=False)
@@ -92,12 +101,13 @@ class Driver(Generic[T]):
         place = self.place(request)
         if place is not None and (remembered := place.remembered) is not None:
             yield from filter(None, [remembered.text])
-            self.talk.receive_response(remembered, paid=False)
+            self.talk.receive_response(remembered)
             return
         response = self.model.request(request) if whole else (yield from self.model.stream(request))
+        usage = used_by(response.answered_by or self.model.name, response)
         if place is not None:
-            place.recording.save(place.slot, write_answer(response), self.used(response))
-        self.talk.receive_response(response)
+            place.recording.save(place.answered_by(response), write_answer(response), usage)
+        self.received(response, usage)
 
     async def aask(self, request: ModelRequest, *, whole: bool) -> AsyncGenerator[str, None]:
         """Do what `ask` does."""
@@ -105,7 +115,7 @@ class Driver(Generic[T]):
         if place is not None and (remembered := place.remembered) is not None:
             if remembered.text:
                 yield remembered.text
-            self.talk.receive_response(remembered, paid=False)
+            self.talk.receive_response(remembered)
             return
         if whole:
             response = await self.model.arequest(request)
@@ -114,9 +124,16 @@ class Driver(Generic[T]):
                 async for delta in deltas:
                     yield delta
             response = deltas.response
+        usage = await aused_by(response.answered_by or self.model.name, response)
         if place is not None:
-            await place.recording.asave(place.slot, write_answer(response), self.used(response))
-        self.talk.receive_response(response)
+            await place.recording.asave(place.answered_by(response), write_answer(response), usage)
+        self.received(response, usage)
+
+    def received(self, response: ModelResponse, usage: Usage) -> None:
+        """Tell the conversation of a paid answer, and count it for those around it."""
+        for spent in _AROUND.get():
+            spent.append(usage)
+        self.talk.receive_response(response, usage)
 
     def call(self, planned: PlannedCall) -> ToolReturn:
         """Call one tool; what it says to the model is an answer too."""
@@ -135,21 +152,18 @@ class Driver(Generic[T]):
             return planned.refused(str(retry))
 
     def place(self, request: ModelRequest) -> _Place | None:
-        """Return where this request is remembered, counting it; None outside a run or if it is not to be."""
+        """Return where this request is remembered, or only counted; None outside a run."""
         # Read for each request, not for each run: a stream may be made outside the step that consumes it.
         recording = RECORDING.get()
-        if recording is None or self.cache is None:
+        if recording is None:
             return None
-        return _Place(recording, recording.slot(request_bytes(self.model.__agentflow_version__(), request), self.cache))
-
-    def used(self, response: ModelResponse) -> RecordedUsage:
-        """Return what an answer used, for the run's account."""
-        model = response.answered_by or self.model.name
-        return RecordedUsage(model, response.usage.input_tokens, response.usage.output_tokens)
+        asked = request_bytes(self.model.__agentflow_version__(), request) if self.cache else b""
+        return _Place(recording, recording.slot(asked, self.cache, self.model.name))
 
     @contextmanager
     def noted(self, planned: PlannedCall) -> Generator[None]:
-        """Let an exception of a tool pass with a note of where it comes from."""
+        """Let an exception of a tool pass with a note of where it comes from, and count what agents spend in it."""
+        token = _AROUND.set((*_AROUND.get(), self.talk.spent))
         try:
             yield
         except ModelRetry:
@@ -157,6 +171,8 @@ class Driver(Generic[T]):
         except Exception as error:
             error.add_note(f"agentflow: in tool {planned.call.name!r} of {self.agent}")
             raise
+        finally:
+            _AROUND.reset(token)
 
 
 async def _together(calls: Sequence[Coroutine[Any, Any, ToolReturn]]) -> list[ToolReturn]:

@@ -21,6 +21,7 @@ from agentflow._state import conflict_error
 from agentflow._step_state import StepState
 from agentflow.events import StepCompleted, StepFailed, StepRetried, StepStarted
 from agentflow.exceptions import (
+    BudgetExceeded,
     ModelHTTPError,
     ModelTimeout,
     RunConflict,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Attempts"]
 
 # A failure of these kinds says nothing against the answers that a step has had from its models: the next attempt uses them.
-_KEEPS_ANSWERS: Final = (ModelHTTPError, ModelTimeout, StoreError)
+_KEEPS_ANSWERS: Final = (ModelHTTPError, ModelTimeout, StoreError, BudgetExceeded)
 
 
 class Attempts:

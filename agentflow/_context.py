@@ -13,6 +13,7 @@ from agentflow._drive import drive, on_a_loop
 from agentflow._frames import current_frame, ended_error
 from agentflow._logging import logger
 from agentflow._mapping import map_over
+from agentflow._usage import Usage
 from agentflow.events import Emitted
 from agentflow.exceptions import NoActiveRun, UnserializableValue
 
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar as TypeVarWithDefault
 
+    from agentflow._budget import Budget
     from agentflow._frames import Frame
     from agentflow._logging import Logger
     from agentflow._state import State
-    from agentflow.messages import Usage
 
     S = TypeVarWithDefault("S", default=State)
 else:
@@ -121,23 +122,26 @@ class Context(Generic[S]):
 
     @property
     def usage(self) -> Usage:
-        """What the run's model requests have used in this attempt; answers that were replayed count nothing."""
-        from agentflow.messages import Usage  # noqa: PLC0415 - only who asks for it pays for it
+        """What the model requests of the run have used, in all its attempts and in the runs that it called; nothing outside a run.
 
-        run = self._frame.run
-        return (
-            Usage(requests=run.requests, input_tokens=run.input_tokens, output_tokens=run.output_tokens)
-            if run
-            else Usage()
-        )
+        Answers that were replayed count nothing.
+        """
+        return self._frame.run.account.usage if self._frame.run else Usage()
+
+    @property
+    def budget(self) -> Budget | None:
+        """What is left of the budgets in force, the run's own and those of the runs around it; None if there is none."""
+        return self._frame.run.account.left if self._frame.run else None
 
     def check(self) -> None:
-        """Raise if this code should not go on: its step timed out, or its run was cancelled.
+        """Raise if this code should not go on: its step timed out, its run was cancelled, or its budget is exceeded.
 
         Long loops without steps call it now and then; steps, state and model requests check by themselves.
         """
         self._usable()
         self._frame.check()
+        if self._frame.run:
+            self._frame.run.account.check(asking=False)
 
     def emit(self, value: Any) -> None:
         """Add an event of your own to the run; it is recorded with the next step, or a moment later.

@@ -94,7 +94,8 @@ class AgentResult(Generic[T]):
     Attributes:
         output: The answer, of the agent's `output_type`.
         messages: The whole conversation.
-        usage: What its model requests used; a remembered answer counts nothing, and an agent used as a tool for itself.
+        usage: What its model requests used and cost, those of agents that its tools have asked included; a remembered answer
+            counts nothing.
         tool_calls: The calls that the model made, in order, also those that were refused.
     """
 
@@ -194,12 +195,15 @@ class Conversation(Generic[T]):
     Args:
         terms: What it goes by.
         prompt: What the user says first.
+
+    Attributes:
+        spent: What each paid answer has used, those of agents that its tools have asked included.
     """
 
     def __init__(self, terms: Terms[T], prompt: str) -> None:
         self._terms = terms
         self._messages: list[Message] = [] if terms.system is None else [SystemMessage(content=terms.system)]
-        self._usage = Usage()
+        self.spent: list[Usage] = []  # a list, since tools that ask agents may add to it from several threads
         self._calls: list[ToolCall] = []
         self._considered: list[PlannedCall | ToolReturn] = []
         self._turns = self._corrections = self._unknown = 0
@@ -217,20 +221,20 @@ class Conversation(Generic[T]):
         """What came of it, or None while it goes on."""
         return self._next.result if isinstance(self._next, Finish) else None
 
-    def receive_response(self, response: ModelResponse, *, paid: bool = True) -> None:
+    def receive_response(self, response: ModelResponse, used: Usage | None = None) -> None:
         """Take the model's answer to the last `AskModel`.
 
         Args:
             response: The answer.
-            paid: False if it was remembered, so that it counts nothing.
+            used: What it used; None if it was remembered, so that it counts nothing.
 
         Raises:
             UnexpectedModelBehavior: If it is one mistake too many, or incomplete.
         """
         self._messages.append(response)
         self._turns += 1
-        if paid:
-            self._usage += response.usage.model_copy(update={"requests": max(1, response.usage.requests)})
+        if used is not None:
+            self.spent.append(used)
         if cut_short := _CUT_SHORT.get(response.finish_reason or ""):
             reason = f"{self._terms.agent}: the answer of {self._terms.model} {cut_short}"
             raise UnexpectedModelBehavior(reason, model=self._terms.model, body=_said(response))
@@ -283,7 +287,9 @@ class Conversation(Generic[T]):
         except ValidationError as error:
             self._correct(response, problems(error), call)
         else:
-            self._next = Finish(AgentResult(output, tuple(self._messages), self._usage, tuple(self._calls)))
+            self._next = Finish(
+                AgentResult(output, tuple(self._messages), sum(self.spent, Usage()), tuple(self._calls))
+            )
 
     def _correct(self, response: ModelResponse, wrong: str, call: ToolCall | None) -> None:
         """Tell the model what is wrong with its output, unless it was told often enough."""

@@ -29,6 +29,7 @@ from agentflow._named_runs import NamedRun
 from agentflow._outbox import BODY
 from agentflow._run import annotate, status_after, told
 from agentflow._serialization import StaleValue
+from agentflow._spending import Account, spent_by
 from agentflow._stored_call import StoredCall
 from agentflow.events import RunCancelled, RunCompleted, RunFailed, RunInterrupted, RunStarted
 from agentflow.exceptions import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from agentflow._budget import Budget
     from agentflow._claims import Claim
     from agentflow._run import Continuation
     from agentflow._signature import Shape
@@ -71,6 +73,7 @@ class WorkflowSpec:
     continuation: Continuation
     description: str
     values: Values | None = None
+    budget: Budget | None = None
 
 
 @attrs.frozen
@@ -221,7 +224,8 @@ class Execution:
         return True
 
     def _begun(self, claim: Claim) -> Generator[Ask, None, None]:
-        run = ActiveRun(claim.record, self.home, self.refresh, debug=self.debug, listener=self._listener)
+        account = self._account(claim.record)
+        run = ActiveRun(claim.record, self.home, self.refresh, account, debug=self.debug, listener=self._listener)
         try:
             run.token = self.token
             self.token.check()
@@ -282,6 +286,11 @@ class Execution:
     def take_up(self, record: RunRecord) -> None:
         """Make this the execution of a run that waits and whose lock this process holds."""
         self._waiting = following(record)
+
+    def _account(self, record: RunRecord) -> Account:
+        """Return the account of a run that begins or goes on: what its earlier attempts have spent counts."""
+        earlier = spent_by(self.home.store, record.id) if record.attempt > 1 else None
+        return Account(self.spec.budget, self.caller.run.account if self.caller and self.caller.run else None, earlier)
 
     # The body
 

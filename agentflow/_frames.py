@@ -22,6 +22,7 @@ from agentflow._keys import entry_key
 from agentflow._memo import Policy, Remembered
 from agentflow._outbox import MOST, Outbox
 from agentflow._recording import RECORDING, Slot
+from agentflow._spending import Account
 from agentflow._tokens import Token
 from agentflow.events import ModelAnswered, ModelRetried
 from agentflow.exceptions import NoActiveRun
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 
     from agentflow._flights import Flight
     from agentflow._listening import Listener
-    from agentflow._recording import RecordedUsage, Recording
+    from agentflow._recording import Recording
     from agentflow._state import State
+    from agentflow._usage import Usage
     from agentflow.events import Event
     from agentflow.types import Scope
 
@@ -94,6 +96,7 @@ class ActiveRun:
         record: The run's row as last written.
         home: Whose memory it works in.
         refresh: What it was asked to run again.
+        account: What it has spent, and may spend.
         debug: Whether the misses of its steps tell why; None: as the settings say.
         token: Whether it may go on.
         listener: Who hears its events at once, if somebody does.
@@ -105,6 +108,7 @@ class ActiveRun:
         record: RunRecord,
         home: Home,
         refresh: Refresh,
+        account: Account | None = None,
         *,
         debug: bool | None = None,
         listener: Listener | None = None,
@@ -116,7 +120,7 @@ class ActiveRun:
         self.token = Token()
         self.listener = listener
         self.outbox = Outbox(home.store, self.fence, record.attempt, listener)
-        self.requests = self.input_tokens = self.output_tokens = 0
+        self.account = account or Account()
 
     @property
     def fence(self) -> Fence:
@@ -282,21 +286,27 @@ class FrameRecording:
     frame: Frame
     run: ActiveRun
 
-    def slot(self, request: bytes, scope: Scope) -> Slot:
-        """Return the slot of a request, and count it among its equals in this place."""
-        self.frame.check()
-        key = self._key(hashlib.sha256(request).hexdigest(), scope)
-        remembered = self._read(key)
-        if remembered is not None:
-            self.frame.requests.append(key)
-            self.run.note(ModelAnswered(model="", replayed=True))
-        return Slot(key, None if remembered is None else remembered.body, scope)
+    def slot(self, request: bytes, scope: Scope | None, model: str) -> Slot:
+        """Return the slot of a request, and count it among its equals in this place.
 
-    def save(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> None:
-        """Keep an answer; it is durable when this returns."""
+        Raises:
+            BudgetExceeded: If it is not remembered, and nothing is left to ask it with.
+        """
+        self.frame.check()
+        key = self._key(hashlib.sha256(request).hexdigest(), scope) if scope else ""
+        remembered = self._read(key) if key else None
+        if remembered is None:
+            self.run.account.check(asking=True)
+            return Slot(key, None, scope, model)
+        self.frame.requests.append(key)
+        self.run.note(ModelAnswered(model=model, replayed=True, step=self.frame.step, key=self.frame.key))
+        return Slot(key, remembered.body, scope, model)
+
+    def save(self, slot: Slot, answer: bytes, usage: Usage) -> None:
+        """Keep an answer and what it used; both are durable when this returns."""
         drive(self._saving(slot, answer, usage))
 
-    async def asave(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> None:
+    async def asave(self, slot: Slot, answer: bytes, usage: Usage) -> None:
         """Keep an answer without blocking the loop."""
         await adrive(self._saving(slot, answer, usage))
 
@@ -322,31 +332,31 @@ class FrameRecording:
         policy = Policy(refresh=self.run.refresh.everything, run_id=self.run.record.id)
         return remembered if policy.accepts(remembered, time.time()) else None
 
-    def _saving(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> Generator[Ask, None, None]:
+    def _saving(self, slot: Slot, answer: bytes, usage: Usage) -> Generator[Ask, None, None]:
+        self.run.account.add(usage)  # it is paid, whatever becomes of it
+        self.run.note(ModelAnswered(model=slot.model, usage=usage, step=self.frame.step, key=self.frame.key))
         self.frame.check()
-        home = self.run.home
-        remembered = Remembered(answer, time.time(), self.run.record.id)
-        entry = Entry(
+        # Also where nothing is remembered: what was paid counts in later attempts.
+        with self.run.transaction(
+            entries=[] if slot.scope is None else [self._entry(slot, slot.scope, answer)]
+        ) as transaction:
+            yield Commit(self.run.home.store, transaction)
+        if slot.key:
+            self.frame.requests.append(slot.key)
+
+    def _entry(self, slot: Slot, scope: Scope, answer: bytes) -> Entry:
+        home, remembered = self.run.home, Remembered(answer, time.time(), self.run.record.id)
+        return Entry(
             key=slot.key,
             payload=remembered.pack(),
             kind="request",
-            workflow="" if slot.scope == "global" else home.workflow,
-            session_id="" if slot.scope == "global" else home.session_id,
-            scope=slot.scope,
-            step=usage.model,
+            workflow="" if scope == "global" else home.workflow,
+            session_id="" if scope == "global" else home.session_id,
+            scope=scope,
+            step=slot.model,
             run_id=self.run.record.id,
             created_at=remembered.created_at,
         )
-        self.run.note(
-            ModelAnswered(model=usage.model, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
-        )
-        with self.run.transaction(entries=[entry]) as transaction:
-            yield Commit(home.store, transaction)
-        self.frame.requests.append(slot.key)
-        with _counting:
-            self.run.requests += 1
-            self.run.input_tokens += usage.input_tokens
-            self.run.output_tokens += usage.output_tokens
 
 
 FRAME: Final[ContextVar[Frame | None]] = ContextVar("agentflow_frame", default=None)

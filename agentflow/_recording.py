@@ -12,19 +12,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 import attrs
 
 if TYPE_CHECKING:
+    from agentflow._usage import Usage
     from agentflow.types import Scope
 
-__all__ = ["RECORDING", "RecordedUsage", "Recording", "Slot"]
-
-
-@attrs.frozen
-class RecordedUsage:
-    """What one answered request used, for the run's account."""
-
-    model: str
-    """The name of the model that answered."""
-    input_tokens: int = 0
-    output_tokens: int = 0
+__all__ = ["RECORDING", "Recording", "Slot"]
 
 
 @attrs.frozen
@@ -34,27 +25,34 @@ class Slot:
     Attributes:
         key: Where the answer is kept.
         answer: The remembered answer, or None if the request must be made.
-        scope: How far the answer is shared.
+        scope: How far the answer is shared; None if it is only counted, and kept nowhere.
+        model: Who is asked.
     """
 
     key: str
     answer: bytes | None
-    scope: Scope = "run"
+    scope: Scope | None = "run"
+    model: str = ""
 
 
 class Recording(Protocol):
     """Remembers the model requests of the body or step call that is running."""
 
-    def slot(self, request: bytes, scope: Scope) -> Slot:
+    def slot(self, request: bytes, scope: Scope | None, model: str) -> Slot:
         """Return the slot of a request, given in its canonical bytes; counts it among its equals.
+
+        Args:
+            request: The request.
+            scope: How far its answer is shared; None: it is not remembered.
+            model: Who is asked.
 
         Raises:
             AgentflowError: If the run may make no further request (cancelled, timed out, over its budget).
         """
         ...
 
-    def save(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> None:
-        """Keep an answer; it is durable when this returns."""
+    def save(self, slot: Slot, answer: bytes, usage: Usage) -> None:
+        """Keep an answer and what it used; both are durable when this returns."""
         ...
 
     def retried(self, model: str, error: str, *, pause: float = 0.0, next_model: str | None = None) -> None:
@@ -68,7 +66,7 @@ class Recording(Protocol):
         """
         ...
 
-    async def asave(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> None:
+    async def asave(self, slot: Slot, answer: bytes, usage: Usage) -> None:
         """Keep an answer without blocking the running loop."""
         ...
 

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
-from agentflow.events import ModelAnswered, StepCompleted, StepFailed, StepHit, StepRetried, StepStarted
+from agentflow.events import StepCompleted, StepFailed, StepHit, StepRetried, StepStarted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agentflow.events import Event
-    from agentflow.messages import Usage
 
-__all__ = ["RunStep", "steps_of", "usage_of"]
+__all__ = ["RunStep", "steps_of"]
 
 StepStatus: TypeAlias = Literal["running", "completed", "failed", "interrupted"]
 _Call: TypeAlias = tuple[int, str, str]
@@ -105,14 +104,3 @@ def _gone_on(step: RunStep, event: StepRetried | StepCompleted | StepFailed) -> 
 
 def _left(step: RunStep) -> RunStep:
     return attrs.evolve(step, status="interrupted")
-
-
-def usage_of(events: Iterable[Event]) -> Usage:
-    """Return what the model requests that events tell of have used."""
-    from agentflow.messages import Usage  # noqa: PLC0415 - only who asks for it pays for it
-
-    used = Usage()
-    for event in events:
-        if isinstance(event, ModelAnswered) and not event.replayed:
-            used += Usage(requests=1, input_tokens=event.input_tokens, output_tokens=event.output_tokens)
-    return used

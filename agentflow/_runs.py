@@ -13,9 +13,10 @@ from agentflow._drive import adrive, drive, in_thread
 from agentflow._failures import Failure
 from agentflow._options import text, whole
 from agentflow._resuming import resuming
-from agentflow._run_steps import RunStep, steps_of, usage_of
+from agentflow._run_steps import RunStep, steps_of
 from agentflow._settings import default_store, store_at
 from agentflow._shared_stream import stream_result
+from agentflow._spending import spent_by
 from agentflow._threads import THREADS
 from agentflow.exceptions import UsageError
 from agentflow.stores._base import RunFilter
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterable
 
     from agentflow._drive import Ask
+    from agentflow._usage import Usage
     from agentflow.events import Event
-    from agentflow.messages import Usage
     from agentflow.stores._base import RunRecord, Store
 
 __all__ = ["Run", "RunStep", "get_run", "list_runs"]
@@ -91,10 +92,8 @@ class Run:
     @property
     def usage(self) -> Usage:
         """What the model requests of all its attempts have used, those of its children included; answers that were replayed cost nothing."""
-        used = usage_of(self._recorded_events())
-        for child in self.children():
-            used += child.usage
-        return used
+        self._record()
+        return spent_by(self._store, self.id).usage
 
     @property
     def started_at(self) -> datetime:

@@ -16,6 +16,8 @@ from agentflow._options import text, whole
 from agentflow._registry import names_of
 from agentflow._retry import seconds
 from agentflow._runs import Run
+from agentflow._spending import used_in
+from agentflow._usage import Usage
 from agentflow.exceptions import UsageError
 from agentflow.stores._base import EntryFilter, RunFilter, Transaction
 
@@ -104,6 +106,12 @@ class Session:
         limit = None if limit is None else whole(limit, "limit", least=0)
         which = RunFilter(workflow=self.workflow, session_id=self.id)
         return [Run(record.id, self._home.store) for record in self._home.store.runs(which, limit)]
+
+    @property
+    def usage(self) -> Usage:
+        """What the model requests of its runs have used, each once; answers that were replayed count nothing."""
+        store = self._home.store
+        return sum((used_in(store.events(run.id)) for run in self.runs()), Usage())
 
     def steps(self) -> list[RememberedStep]:
         """List what its steps remember, oldest first."""

@@ -6,6 +6,9 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
+import attrs
+
+from agentflow._budget import checked_budget
 from agentflow._context import Context
 from agentflow._decorated import Decorated
 from agentflow._drive import Ask, Perform, adrive, drive, in_thread
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 
+    from agentflow._budget import Budget
     from agentflow._execution import Recorded
     from agentflow._frames import Frame
     from agentflow._jobs import Executor
@@ -195,6 +199,7 @@ class Workflow(Decorated, Generic[P, T]):
         store: str | os.PathLike[str] | Store | None = None,
         executor: str | Executor | None = None,
         debug: bool | None = None,
+        budget: Budget | None = None,
     ) -> Self:
         """Return the same workflow with other options; what is not named stays.
 
@@ -219,6 +224,7 @@ class Workflow(Decorated, Generic[P, T]):
             executor: Where `start` has it executed, as `configure(executor=)` takes it.
             debug: Whether every miss of a step in the run, and in those of the workflows that it calls, logs why it was none;
                 see `agentflow.configure`.
+            budget: What a run may spend, instead of what the workflow's `budget=` says.
 
         Raises:
             UsageError: If an option cannot be what it is.
@@ -232,7 +238,8 @@ class Workflow(Decorated, Generic[P, T]):
             executor=options.executor if executor is None else checked_executor(executor),
             debug=options.debug if debug is None else yes_or_no(debug, "debug"),
         )
-        return type(self)(self._spec, changed)
+        spec = self._spec if budget is None else attrs.evolve(self._spec, budget=checked_budget(budget))
+        return type(self)(spec, changed)
 
     # Shared by the colours
 

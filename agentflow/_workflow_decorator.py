@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
+from agentflow._budget import checked_budget
 from agentflow._cached_step import check_options, ignored
 from agentflow._execution import WorkflowSpec
 from agentflow._loading import note_workflow
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from agentflow._budget import Budget
     from agentflow._context import Context
     from agentflow.types import Duration
 
@@ -91,6 +93,7 @@ class _WorkflowDecorator(Protocol):
         ignore: str | Sequence[str] = (),
         key: Callable[..., object] | None = None,
         ctx: bool | None = None,
+        budget: Budget | None = None,
         resume_within: Duration | None = ...,
         max_attempts: int = 5,
         description: str | None = None,
@@ -129,6 +132,7 @@ def _workflow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             `ignore`: parameters that do not tell calls apart, such as clients; `Annotated[T, NoKey]` says the same.
             `key`: a function of the arguments that tells calls apart.
             `ctx`: False if the first parameter is not the context although it looks like it.
+            `budget`: what a run may spend, see `Budget`.
             `resume_within`: how old an unfinished run may be that a call continues; None: none is. Twelve hours if not given.
             `max_attempts`: how often one run is tried; the call after that begins a new one.
             `description`: for people; the first paragraph of the docstring if not given.
@@ -153,6 +157,7 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
     ignore: str | Sequence[str] = (),
     key: Callable[..., object] | None = None,
     ctx: bool | None = None,
+    budget: Budget | None = None,
     resume_within: Duration | None = _HALF_A_DAY,
     max_attempts: int = 5,
     description: str | None = None,
@@ -163,6 +168,7 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
     if key is not None:
         function(key, "key")
     values = None if state is None else ModelValues(state)
+    checked_budget(budget)
     within = None if resume_within is None else seconds(resume_within, what="resume_within")
 
     def decorate(fn: Callable[..., Any]) -> Workflow[Any, Any]:
@@ -176,6 +182,7 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
             continuation=Continuation(within, max_attempts),
             description=_first_paragraph(fn) if description is None else description,
             values=values,
+            budget=budget,
         )
         made = _CLASSES[shape.colour](spec, WorkflowOptions())
         note_workflow(made.loaded())

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from agentflow._usage import Usage
+
 __all__ = [
     "Emitted",
     "Event",
@@ -144,10 +146,14 @@ class ModelAnswered(_Event):
 
     type: Literal["model_answered"] = "model_answered"
     model: str
-    input_tokens: int = 0
-    output_tokens: int = 0
+    usage: Usage = Usage()
+    """What it used, with its cost where that is known; nothing if it was replayed."""
     replayed: bool = False
     """True if the answer came from the store and nothing was paid."""
+    step: str = ""
+    """The step that it was asked in, `""` for a body."""
+    key: str = ""
+    """The key of that step's call."""
 
 
 class ModelRetried(_Event):

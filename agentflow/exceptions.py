@@ -379,7 +379,17 @@ class UnknownTool(UnexpectedModelBehavior):
 
 
 class BudgetExceeded(AgentflowError):
-    """The run has spent what its budget allows; raised before the next model request."""
+    """The run has spent what its budget allows; raised before the next model request.
+
+    Attributes:
+        limit: What is exceeded: `"tokens"`, `"cost"`, `"requests"` or `"seconds"`.
+        allowed: How much of it the budget allows.
+        used: How much of it was used.
+    """
+
+    def __init__(self, message: str = "", *, limit: str = "", allowed: float = 0, used: float = 0) -> None:
+        super().__init__(message)
+        self.limit, self.allowed, self.used = limit, allowed, used
 
 
 class ModelRetry(Exception):

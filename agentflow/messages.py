@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field
 
 from agentflow._media import CachePoint, CacheTime, FilePart, ImagePart, Value
+from agentflow._usage import Usage
 
 __all__ = [
     "CachePoint",
@@ -43,56 +44,6 @@ ToolChoice: TypeAlias = Literal["auto", "required", "none"]
 
 ReasoningEffort: TypeAlias = Literal["off", "low", "medium", "high"]
 """How hard a model should think before it answers."""
-
-
-class Usage(Value):
-    """What one or more model requests used; usages can be added.
-
-    `input_tokens` and `output_tokens` are all there were; the others are shares of them, not extras.
-
-    ```python
-    from agentflow.messages import Usage
-
-    usage = Usage(requests=1, input_tokens=10, output_tokens=5) + Usage(requests=1, input_tokens=7)
-    assert usage.total_tokens == 22
-    ```
-
-    Attributes:
-        requests: How many answers were paid.
-        input_tokens: What the models read.
-        output_tokens: What they wrote.
-        cached_input_tokens: Input that was read from the provider's prompt cache, mostly at a lower price.
-        cache_write_tokens: Input that was written to that cache, at some providers at a higher price.
-        reasoning_tokens: Output that was reasoning.
-        audio_input_tokens: Input that was sound.
-        audio_output_tokens: Output that was sound.
-    """
-
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_input_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    audio_input_tokens: int = 0
-    audio_output_tokens: int = 0
-
-    @property
-    def total_tokens(self) -> int:
-        """Input and output tokens together."""
-        return self.input_tokens + self.output_tokens
-
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            requests=self.requests + other.requests,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
-            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
-            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
-            audio_input_tokens=self.audio_input_tokens + other.audio_input_tokens,
-            audio_output_tokens=self.audio_output_tokens + other.audio_output_tokens,
-        )
 
 
 class TextPart(Value):

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from agentflow._agent import Agent, AsyncTextStream, TextStream, overridden
 from agentflow._conversation import OUTPUT_TOOL, AgentResult
-from agentflow._recording import RECORDING, RecordedUsage, Slot
+from agentflow._recording import RECORDING, Slot
 from agentflow.exceptions import (
     ModelHTTPError,
     ModelRetry,
@@ -542,7 +542,7 @@ class Memory:
 
     def __post_init__(self) -> None:
         self.answers: dict[str, bytes] = {}
-        self.usage: list[RecordedUsage] = []
+        self.usage: list[tuple[str, Usage]] = []
         self.scopes: list[str] = []
         self.log: list[str] = []
 
@@ -564,20 +564,23 @@ class Attempt:
         self.memory = memory
         self.counts: dict[bytes, int] = {}
 
-    def slot(self, request: bytes, scope: Any) -> Slot:
+    def slot(self, request: bytes, scope: Any, model: str) -> Slot:
         self.memory.scopes.append(scope)
+        if scope is None:
+            return Slot("", None, None, model)
         count = self.counts[request] = self.counts.get(request, 0) + 1
         key = f"{count}:{request.decode()}"
         self.memory.log.append("slot")
-        return Slot(key, self.memory.answers.get(key))
+        return Slot(key, self.memory.answers.get(key), scope, model)
 
-    def save(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> None:
+    def save(self, slot: Slot, answer: bytes, usage: Usage) -> None:
         assert slot.key not in self.memory.answers, "an answer is saved once"
-        self.memory.answers[slot.key] = answer
-        self.memory.usage.append(usage)
+        if slot.scope:
+            self.memory.answers[slot.key] = answer
+        self.memory.usage.append((slot.model, usage))
         self.memory.log.append("saved")
 
-    async def asave(self, slot: Slot, answer: bytes, usage: RecordedUsage) -> None:
+    async def asave(self, slot: Slot, answer: bytes, usage: Usage) -> None:
         await asyncio.sleep(0)
         self.save(slot, answer, usage)
         self.memory.log[-1] = "asaved"
@@ -696,7 +699,7 @@ async def test_the_scope_goes_to_the_recording(ask: Ask, scope: Any) -> None:
 
 
 async def test_without_cache_nothing_is_remembered(ask: Ask) -> None:
-    """`cache=None` asks every time and leaves no trace."""
+    """`cache=None` asks every time; what it used is counted all the same."""
     memory = Memory()
     agent = Agent(scripted("one", "two"), cache=None)
 
@@ -704,7 +707,8 @@ async def test_without_cache_nothing_is_remembered(ask: Ask) -> None:
         outputs = [(await ask(agent, "?")).output for _ in range(2)]
 
     assert outputs == ["one", "two"]
-    assert memory.log == []
+    assert memory.answers == {}
+    assert [usage.requests for _, usage in memory.usage] == [1, 1]
 
 
 async def test_what_was_used_is_told_to_the_run(ask: Ask) -> None:
@@ -716,7 +720,7 @@ async def test_what_was_used_is_told_to_the_run(ask: Ask) -> None:
         with memory.attempt():
             await ask(Agent(scripted(response)), "?")
 
-    assert memory.usage == [RecordedUsage("scripted", 5, 2)]
+    assert memory.usage == [("scripted", Usage(requests=1, input_tokens=5, output_tokens=2))]
 
 
 async def test_a_failed_request_is_not_remembered(ask: Ask) -> None:
@@ -791,7 +795,7 @@ async def test_a_refusing_recording_stops_the_run_before_the_request(ask: Ask) -
     """A run that may ask nothing more (cancelled, over its budget) raises out of the slot."""
 
     class Refusing(Attempt):
-        def slot(self, request: bytes, scope: Any) -> Slot:
+        def slot(self, request: bytes, scope: Any, model: str) -> Slot:
             raise UsageError("no more")
 
     model = scripted("never")
@@ -942,7 +946,7 @@ async def test_an_agent_is_a_tool_of_another(ask: Ask) -> None:
     assert told.content == '{"name":"Paris","country":"?"}'
     assert inner.requests[0].messages[-1] == UserMessage(content="France?")
     assert [each.description for each in outer.requests[0].tools] == ["Knows cities."]
-    assert result.usage.requests == 2
+    assert result.usage.requests == 3
 
 
 async def test_an_agent_with_async_tools_is_a_tool_of_an_async_run() -> None:

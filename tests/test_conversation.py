@@ -158,7 +158,7 @@ def test_text_finishes() -> None:
     talk = conversation()
     assert talk.result is None
 
-    talk.receive_response(answer("hello"))
+    talk.receive_response(answer("hello"), answer("hello").usage)
 
     finish = talk.next_action()
     assert isinstance(finish, Finish)
@@ -169,20 +169,10 @@ def test_text_finishes() -> None:
     assert finish.result.tool_calls == ()
 
 
-def test_an_answer_counts_as_one_request_even_if_the_model_counts_none() -> None:
-    """A model of the user's own need not fill in its usage."""
-    talk = conversation()
-
-    talk.receive_response(ModelResponse(parts=(TextPart(text="hello"),)))
-
-    assert talk.result is not None
-    assert talk.result.usage == Usage(requests=1)
-
-
 def test_a_remembered_answer_counts_nothing() -> None:
     """Hits are free: only what was paid now is in the usage."""
     talk = conversation()
-    talk.receive_response(answer(call()), paid=False)
+    talk.receive_response(answer(call()), answer(call()).usage)
     returned(talk, "3")
 
     talk.receive_response(answer("3"))
@@ -351,7 +341,6 @@ def test_a_wrong_output_goes_back_with_what_is_wrong() -> None:
 
     assert talk.result is not None
     assert talk.result.output == City(name="Paris")
-    assert talk.result.usage.requests == 2
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])

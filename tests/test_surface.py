@@ -29,6 +29,7 @@ CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 NAMES = {
     "Agent",
     "AgentResult",
+    "Budget",
     "Context",
     "FileArg",
     "ModelRetry",

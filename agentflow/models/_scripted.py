@@ -17,7 +17,7 @@ import attrs
 from pydantic import BaseModel
 
 from agentflow.exceptions import UsageError
-from agentflow.messages import ModelResponse, ReasoningPart, TextPart, ToolCall, Usage
+from agentflow.messages import ModelResponse, ReasoningPart, TextPart, ToolCall
 from agentflow.models._base import AsyncModelStream, Model
 
 if TYPE_CHECKING:
@@ -288,9 +288,9 @@ class _Turn:
     def response(self) -> ModelResponse:
         """Return the whole answer, which counts as one request; a tool call without an id gets one."""
         whole = self._whole or self._assembled()
-        counted = Usage() if whole.usage.requests else Usage(requests=1)
+        usage = whole.usage.model_copy(update={"requests": max(1, whole.usage.requests)})
         parts = tuple(self._identified(part, number) for number, part in enumerate(whole.parts))
-        return whole.model_copy(update={"parts": parts, "usage": whole.usage + counted})
+        return whole.model_copy(update={"parts": parts, "usage": usage})
 
     def _assembled(self) -> ModelResponse:
         """Return the answer that the pieces amount to, with its text joined."""
