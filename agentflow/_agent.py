@@ -10,7 +10,7 @@ import json
 import re
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, TypeVar, overload
 
 import attrs
 
@@ -386,17 +386,23 @@ class Agent(Generic[T]):
         if sync and (slow := [each.name for each in self.tools if each.only_async]):
             raise UsageError(f"tool {slow[0]!r} of {self!r} is async: use arun() or astream(), or give it a sync tool")
         model = self._model_in_force()
-        tools = {each.name: each for each in self.tools}
+        tools, form = {each.name: each for each in self.tools}, _form(model)
+        if tools and not model.supports_tools:
+            raise UsageError(
+                f"{self!r} has tools, and {model.name} cannot call any: use another model, or leave them out"
+            )
         terms = Terms(
             agent=repr(self),
             model=model.name,
             tools=tools,
             output=self._output,
-            by_tool=self._output.schema is not None and not model.supports_json_schema,
+            form=form,
             settings=self.settings or ModelSettings(),
             max_turns=self.max_turns,
             output_retries=self.output_retries,
-            system=_system_prompt(self),
+            system=_system_prompt(
+                self, self._output.request_in_words if form == "words" and self._output.schema else None
+            ),
         )
         return Driver(repr(self), model, tools, self.cache, Conversation(terms, prompt))
 
@@ -429,7 +435,14 @@ def _is_model(value: object) -> bool:
     return isinstance(value, str | models.Model)
 
 
-def _system_prompt(agent: Agent[Any]) -> str | None:
+def _form(model: Model) -> Literal["schema", "tool", "words"]:
+    """Return the surest way in which a model can be held to a form."""
+    if model.supports_json_schema:
+        return "schema"
+    return "tool" if model.supports_tools else "words"
+
+
+def _system_prompt(agent: Agent[Any], form: str | None) -> str | None:
     """Return what the model is told above all, or None."""
     instructions = agent.instructions
     if isinstance(instructions, tuple):
@@ -439,5 +452,6 @@ def _system_prompt(agent: Agent[Any]) -> str | None:
         instructions,
         agent.expected_output and f"Expected output:\n{agent.expected_output}",
         "Format your answer in Markdown." if agent.markdown and agent.output_type is str else None,
+        form,
     ]
     return "\n\n".join(filter(None, parts)) or None

@@ -13,7 +13,7 @@ A conversation belongs to one run: everything that changes in a run is here, and
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import attrs
 from pydantic import ValidationError
@@ -114,7 +114,7 @@ class Terms(Generic[T]):
         model: The model's name.
         tools: The tools by name.
         output: The form of the answer.
-        by_tool: Whether the answer is given by a tool, since the model knows no JSON schemas.
+        form: How the model is held to the form of its answer: by its provider, by a tool that takes the answer, or by words.
         settings: Options of every request.
         max_turns: So many answers the model may give.
         output_retries: So many corrections of its output it may try.
@@ -125,11 +125,21 @@ class Terms(Generic[T]):
     model: str
     tools: Mapping[str, ArgumentReader]
     output: Output[T]
-    by_tool: bool
+    form: Literal["schema", "tool", "words"]
     settings: ModelSettings
     max_turns: int
     output_retries: int
     system: str | None
+
+    @property
+    def by_tool(self) -> bool:
+        """Whether the answer is given by a tool."""
+        return self.form == "tool" and self.output.schema is not None
+
+    @property
+    def in_prose(self) -> bool:
+        """Whether the answer may stand among words."""
+        return self.form == "words"
 
     def request(self, messages: Sequence[Message]) -> ModelRequest:
         """Return the request that continues these messages."""
@@ -141,7 +151,7 @@ class Terms(Generic[T]):
             messages=tuple(messages),
             tools=tuple(definitions),
             tool_choice="required" if self.by_tool else "auto",
-            output=None if self.by_tool else self.output.schema,
+            output=self.output.schema if self.form == "schema" else None,
             settings=self.settings,
         )
 
@@ -257,10 +267,15 @@ class Conversation(Generic[T]):
     def grown(self) -> Iterator[T]:
         """Yield the output as far as it is written, if it is valid and another than the last time."""
         result = self.result
-        output = self._terms.output.partial("".join(self._heard)) if result is None else result.output
+        output = self._heard_so_far() if result is None else result.output
         if output is not UNSET and (self._shown is UNSET or self._shown != output):
             self._shown = output
             yield output
+
+    def _heard_so_far(self) -> T | Unset:
+        # What is said beside the tool that takes the answer is no part of it.
+        terms = self._terms
+        return UNSET if terms.by_tool else terms.output.partial("".join(self._heard), in_prose=terms.in_prose)
 
     def _say(self, *messages: Message) -> None:
         """Add messages to the model and let it be asked."""
@@ -283,7 +298,7 @@ class Conversation(Generic[T]):
 
     def _receive_output(self, response: ModelResponse, text: str, call: ToolCall | None) -> None:
         try:
-            output = self._terms.output.read(text)
+            output = self._terms.output.read(text, in_prose=self._terms.in_prose)
         except ValidationError as error:
             self._correct(response, problems(error), call)
         else:

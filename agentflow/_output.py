@@ -5,6 +5,7 @@ Knows nothing of conversations: what to do about an answer that does not fit is 
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, cast
@@ -34,6 +35,9 @@ _SCHEMA_NAME_LENGTH: Final = 64
 
 _MOST_PROBLEMS: Final = 20
 """So many are told to the model; a wrong list of a thousand items has a thousand."""
+
+_MOST_OPENINGS: Final = 100
+"""So many places are tried where JSON could begin among words."""
 
 _WRAPPER: Final = "answer"
 """The one field of the object around a type whose own schema is no object."""
@@ -116,8 +120,12 @@ class Output(Generic[T]):
         schema_name = re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")[:_SCHEMA_NAME_LENGTH]
         return cls(name, OutputSchema(name=schema_name or _WRAPPER, json_schema=schema), adapter, wrapper)
 
-    def read(self, text: str) -> T:
+    def read(self, text: str, *, in_prose: bool = False) -> T:
         """Return the value that the text of an answer stands for.
+
+        Args:
+            text: The text.
+            in_prose: Whether the value may stand among words, since nothing holds the model to a form.
 
         Raises:
             ValidationError: If it is none.
@@ -125,6 +133,8 @@ class Output(Generic[T]):
         if self.schema is None:
             return cast("T", text)
         text = _without_fence(text)
+        if in_prose:
+            text = _json_among(text)
         try:
             return self._validated(text)
         except ValidationError as error:
@@ -136,7 +146,7 @@ class Output(Generic[T]):
             except ValidationError:
                 raise error from None
 
-    def partial(self, text: str) -> T | Unset:
+    def partial(self, text: str, *, in_prose: bool = False) -> T | Unset:
         """Return the value that the beginning of an answer already makes, or UNSET.
 
         Only whole values count: a model with a required field appears when that field has begun,
@@ -144,11 +154,21 @@ class Output(Generic[T]):
         """
         if self.schema is None:
             return cast("T", text)
+        text = _without_fence(text)
+        if in_prose:
+            text = text[next(_openings(text), 0) :]
         try:
-            begun = pydantic_core.from_json(_without_fence(text), allow_partial="trailing-strings")
+            begun = pydantic_core.from_json(text, allow_partial="trailing-strings")
         except ValueError:
             return UNSET
         return next(self._valid(begun), UNSET)
+
+    @property
+    def request_in_words(self) -> str:
+        """What a model is told that knows neither JSON schemas nor tools."""
+        assert self.schema
+        schema = json.dumps(self.schema.json_schema, ensure_ascii=False)
+        return f"Answer with JSON that fits the following JSON schema, and with nothing else:\n{schema}"
 
     def _valid(self, begun: _Grown) -> Iterator[T]:
         """Yield the value if it is valid, else what is left of it without the last items of its growing lists."""
@@ -196,6 +216,23 @@ def _without_fence(text: str) -> str:
     """Return JSON without the Markdown fence that many models put around it."""
     opening = _FENCE.match(text)
     return re.sub(r"\s*```\s*$", "", text[opening.end() :]) if opening else text
+
+
+def _openings(text: str) -> Iterator[int]:
+    """Yield where an object or a list could begin."""
+    return (found.start() for found in re.finditer(r"[{\[]", text))
+
+
+def _json_among(text: str) -> str:
+    """Return the first whole object or list in a text with words around it, else the text."""
+    read = json.JSONDecoder().raw_decode
+    for start in itertools.islice(_openings(text), _MOST_OPENINGS):
+        try:
+            _, end = read(text, start)
+        except (ValueError, RecursionError):  # the second from lists in lists in lists
+            continue
+        return text[start:end]
+    return text
 
 
 def _type_name(output_type: Any) -> str:

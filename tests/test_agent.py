@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import attrs
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from agentflow._agent import Agent, AsyncTextStream, TextStream, overridden
 from agentflow._conversation import OUTPUT_TOOL, AgentResult
@@ -126,6 +128,122 @@ async def test_a_run_with_tools_is_the_same_in_every_way(ask: Ask, schema: bool)
     assert result.usage.output_tokens >= 3
     assert result.tool_calls == first.tool_calls
     model.assert_complete()
+
+
+async def test_a_model_without_schemas_and_tools_is_asked_in_words(ask: Ask) -> None:
+    """The schema stands in the instructions, the answer among words, and a wrong one is corrected."""
+    model = scripted(
+        "I think it is Paris.", ['Sure! [Here] it is:\n```json\n{"name": ', '"Paris"}\n```\nAnything else?']
+    )
+    model.supports_json_schema = model.supports_tools = False
+
+    result = await ask(Agent(model, instructions="Tell.", output_type=City), "The capital of France?")
+
+    assert result.output == City(name="Paris")
+    asked = model.requests[0]
+    assert (asked.output, asked.tools) == (None, ())
+    assert isinstance(asked.messages[0], SystemMessage)
+    assert asked.messages[0].content.startswith("Tell.\n\nAnswer with JSON that fits")
+    assert '"country"' in asked.messages[0].content
+
+
+async def test_a_model_without_tools_is_given_none(ask: Ask) -> None:
+    """Tools that it could never call are refused before it is asked."""
+    model = scripted("never")
+    model.supports_tools = False
+
+    with pytest.raises(UsageError, match="scripted cannot call any"):
+        await ask(Agent(model, tools=[len_of]), "?")
+
+    assert model.requests == ()
+
+
+def len_of(text: str) -> int:
+    return len(text)
+
+
+class Tree(BaseModel):
+    name: str
+    children: list[Tree] = []
+
+
+class Move(TypedDict):
+    to: Annotated[str, Field(pattern="[a-h][1-8]")]
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+OUTPUTS: list[tuple[Any, Any]] = [
+    (int, 3),
+    (Literal["yes", "no"], "yes"),
+    (Annotated[int, Field(ge=0, le=10)], 7),
+    (list[City], [City(name="Paris"), City(name="Rome", country="Italy")]),
+    (City | Point, Point(1, 2)),
+    (City | None, None),
+    (dict[str, list[int]], {"a": [1, 2]}),
+    (Move, {"to": "e4"}),
+    (Point, Point(3)),
+    (Tree, Tree(name="root", children=[Tree(name="leaf", children=[Tree(name="bug")])])),
+    (list[Tree], [Tree(name="a", children=[Tree(name="b")])]),
+    (tuple[int, str], (1, "b")),
+]
+
+
+@pytest.mark.parametrize(("output_type", "value"), OUTPUTS, ids=[str(kind) for kind, _ in OUTPUTS])
+@pytest.mark.parametrize("form", ["schema", "tool", "words"])
+async def test_every_type_comes_back_in_every_form(ask: Ask, form: str, output_type: Any, value: Any) -> None:
+    """Whatever pydantic describes is given as the very type, however the model is held to it, after one wrong answer."""
+    plain = TypeAdapter[Any](output_type).dump_python(value, mode="json")
+    written = json.dumps(plain if isinstance(plain, dict) else {"answer": plain})
+    wrong, right = '{"answer": {"x": "not a number"}, "to": "z9"}', written
+    answers = [call(text, OUTPUT_TOOL, text) if form == "tool" else text for text in (wrong, right)]
+    model = scripted(*answers)
+    model.supports_json_schema, model.supports_tools = form == "schema", form != "words"
+
+    result = await ask(Agent(model, output_type=output_type), "?")
+
+    assert result.output == value
+    assert type(result.output) is type(value)
+    assert len(model.requests) == 2
+
+
+@pytest.mark.parametrize("form", ["schema", "tool", "words"])
+async def test_what_an_invalid_model_said_is_in_the_error(ask: Ask, form: str) -> None:
+    """The last answer is `.body`, what is wrong with it in the message, and the value is not."""
+    said = '{"name": 42}'
+    model = scripted(*([call("1", OUTPUT_TOOL, said) if form == "tool" else said] * 2))
+    model.supports_json_schema, model.supports_tools = form == "schema", form != "words"
+
+    with pytest.raises(OutputInvalid, match="name: Input should be a valid string") as caught:
+        await ask(Agent(model, output_type=City), "?")
+
+    assert said in caught.value.body
+    assert "42" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["schema", "tool", "words"])
+async def test_partials_grow_in_every_form(form: str) -> None:
+    """Each is valid and further than the one before; of an answer by a tool, which comes whole, there is one; then the result."""
+    pieces = ['{"name": "ro', 'ot", "children": [{"name": "a"}', ', {"name": "b', '"}]}']
+    said = [call("1", OUTPUT_TOOL, "".join(pieces))] if form == "tool" else pieces
+    whole = Tree(name="root", children=[Tree(name="a"), Tree(name="b")])
+
+    def agent() -> Agent[Tree]:
+        model = scripted(["42 it is: ", *said] if form != "schema" else said)
+        model.supports_json_schema, model.supports_tools = form == "schema", form != "words"
+        return Agent(model, output_type=Tree)
+
+    stream, astream = agent().stream("?"), agent().astream("?")
+    partials = list(stream.partials())
+    apartials = [partial async for partial in astream.partials()]
+
+    assert partials == apartials
+    assert partials[-1] == stream.result.output == astream.result.output == whole
+    assert [tree.name for tree in partials] == (["root"] if form == "tool" else ["ro", "root", "root"])
 
 
 async def test_corrections_reach_the_model(ask: Ask) -> None:

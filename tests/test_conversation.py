@@ -58,14 +58,14 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-def conversation(output_type: Any = str, *, by_tool: bool = False, **changes: Any) -> Conversation[Any]:
+def conversation(output_type: Any = str, *, form: str = "schema", **changes: Any) -> Conversation[Any]:
     """Start a conversation about "hi" with the tool `add`."""
     terms: dict[str, Any] = {
         "agent": "Agent('m')",
         "model": "m",
         "tools": {"add": add},
         "output": Output[Any].of(output_type),
-        "by_tool": by_tool,
+        "form": form,
         "settings": ModelSettings(temperature=0.5),
         "max_turns": 5,
         "output_retries": 1,
@@ -135,7 +135,7 @@ def test_a_schema_goes_with_the_request() -> None:
 
 def test_a_model_without_schemas_gets_an_output_tool_and_must_call_one() -> None:
     """The output's schema becomes that of a tool."""
-    request = asked(conversation(City, by_tool=True))
+    request = asked(conversation(City, form="tool"))
 
     assert request.output is None
     assert request.tool_choice == "required"
@@ -226,7 +226,7 @@ def test_calls_are_planned_with_checked_arguments_and_answered_in_order() -> Non
 
 def test_all_calls_are_in_the_result() -> None:
     """Also a refused one; but not that of the output tool."""
-    talk = conversation(City, by_tool=True)
+    talk = conversation(City, form="tool")
     calls = call("1"), call("2", arguments="{}")
     talk.receive_response(answer(*calls))
     returned(talk, "3")
@@ -295,8 +295,8 @@ def test_an_unknown_tool_goes_back_once() -> None:
 
 
 def test_without_schemas_the_output_tool_is_among_the_tools() -> None:
-    """A model that is told its tools is told that one too; without by_tool it is unknown like any other."""
-    told = conversation(City, by_tool=True)
+    """A model that is told its tools is told that one too; without it that is unknown like any other."""
+    told = conversation(City, form="tool")
     told.receive_response(answer(call(name="subtract")))
     unknown = conversation()
     unknown.receive_response(answer(call(name=OUTPUT_TOOL)))
@@ -369,7 +369,7 @@ def test_a_wrong_output_in_the_last_turn_is_an_error() -> None:
 
 def test_the_output_tool_finishes_whatever_is_called_beside_it() -> None:
     """What the model wanted with the other calls, it no longer needs."""
-    talk = conversation(City, by_tool=True)
+    talk = conversation(City, form="tool")
 
     talk.receive_response(answer(call("1"), call("2", OUTPUT_TOOL, '{"name": "Paris"}')))
 
@@ -379,7 +379,7 @@ def test_the_output_tool_finishes_whatever_is_called_beside_it() -> None:
 
 def test_a_wrong_call_of_the_output_tool_is_answered_with_what_is_wrong() -> None:
     """Every call of the turn is answered: the wrong one with its problems, the others by their tools."""
-    talk = conversation(City, by_tool=True)
+    talk = conversation(City, form="tool")
 
     talk.receive_response(answer(call("1", OUTPUT_TOOL, "{}"), call("2"), call("3", OUTPUT_TOOL, "{}")))
     assert planned(talk) == (("2", {"a": 1, "b": 2}),)
@@ -395,7 +395,7 @@ def test_a_wrong_call_of_the_output_tool_is_answered_with_what_is_wrong() -> Non
 
 def test_a_wrong_output_and_an_unknown_tool_are_both_told() -> None:
     """One mistake does not hide the other, and the unknown tool counts."""
-    talk = conversation(City, by_tool=True, output_retries=3)
+    talk = conversation(City, form="tool", output_retries=3)
     calls = call("1", OUTPUT_TOOL, "{}"), call("2", name="subtract")
 
     talk.receive_response(answer(*calls))
@@ -407,7 +407,7 @@ def test_a_wrong_output_and_an_unknown_tool_are_both_told() -> None:
 
 def test_prose_where_the_output_tool_was_to_be_called_goes_back() -> None:
     """A model that only talks is told how to answer; after its corrections it is an error."""
-    talk = conversation(City, by_tool=True)
+    talk = conversation(City, form="tool")
     talk.receive_response(answer("Paris!"))
     assert "- it is not given by calling final_answer" in asked(talk).messages[-1].content  # type: ignore[union-attr]
 

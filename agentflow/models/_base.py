@@ -103,9 +103,11 @@ class Model(ABC):
 
     Attributes:
         supports_json_schema: Whether the model can be held to an `OutputSchema`; if not, structured output goes by a tool.
+        supports_tools: Whether the model can call tools; if neither, structured output is asked for in words.
     """
 
     supports_json_schema: bool = True
+    supports_tools: bool = True
 
     @property
     @abstractmethod
