@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agentflow._budget import Budget
     from agentflow._cached_step import cached_step
     from agentflow._context import Context, current_context
+    from agentflow._history import History
     from agentflow._keys import FileArg, NoKey, register_key
     from agentflow._retry import RetryPolicy
     from agentflow._runs import Run, get_run, list_runs
@@ -45,6 +46,7 @@ __all__ = [
     "Budget",
     "Context",
     "FileArg",
+    "History",
     "ModelRetry",
     "NoKey",
     "RetryPolicy",
@@ -80,6 +82,7 @@ _MODULES: Final = {
     "Budget": "_budget",
     "Context": "_context",
     "FileArg": "_keys",
+    "History": "_history",
     "ModelRetry": "exceptions",
     "NoKey": "_keys",
     "RetryPolicy": "_retry",

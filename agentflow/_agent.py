@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, TypeV
 import attrs
 
 from agentflow import models
-from agentflow._agent_driver import AsyncTextStream, Driver, TextStream
+from agentflow._agent_driver import AsyncTextStream, Driver, Memory, TextStream
 from agentflow._conversation import OUTPUT_TOOL, AgentResult, Conversation, Terms
+from agentflow._history import SUMMARIZE, History
 from agentflow._output import Output
 from agentflow.exceptions import UsageError
 from agentflow.messages import ModelSettings
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from agentflow.models import Model
     from agentflow.types import Scope
 
-__all__ = ["Agent", "AgentResult", "AsyncTextStream", "TextStream", "overridden", "replaced_everywhere"]
+__all__ = ["Agent", "AgentResult", "AsyncTextStream", "History", "TextStream", "overridden", "replaced_everywhere"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -82,6 +83,7 @@ class _Options(TypedDict, total=False):
     tools: Sequence[Callable[..., Any]]
     output_retries: int
     max_turns: int
+    history: bool | History
     settings: ModelSettings | None
     cache: Scope | None
 
@@ -131,6 +133,8 @@ class Agent(Generic[T]):
         output_type: What `AgentResult.output` is: any type that pydantic can describe. `str` takes the answer as it is.
         output_retries: How often an answer that does not fit the output type goes back to the model.
         max_turns: How many answers the model may give in one run, corrections and calls of tools included.
+        history: Whether it remembers its conversation in the session: True, or `History` for how much of it. It needs a `name`;
+            a turn is added once in a run, when it is complete. Two turns of one agent in one session do not go on at once.
         settings: Options of every request.
         cache: How far answers are shared inside runs: `"run"` replays them when a run goes on after a crash, `"session"`
             and `"global"` also in other runs, None not at all.
@@ -149,6 +153,7 @@ class Agent(Generic[T]):
     output_type: Any
     output_retries: int
     max_turns: int
+    history: History | None
     settings: ModelSettings | None
     cache: Scope | None
     _output: Output[T] = attrs.field(init=False, default=attrs.Factory(_read_output_type, takes_self=True))
@@ -173,6 +178,7 @@ class Agent(Generic[T]):
         output_type: Any = str,
         output_retries: int = 1,
         max_turns: int = 20,
+        history: bool | History | None = False,
         settings: ModelSettings | None = None,
         cache: Scope | None = "run",
     ) -> None:
@@ -188,6 +194,7 @@ class Agent(Generic[T]):
             output_type=output_type,
             output_retries=output_retries,
             max_turns=max_turns,
+            history=History() if history is True else history or None,
             settings=settings,
             cache=cache,
         )
@@ -357,6 +364,7 @@ class Agent(Generic[T]):
             [self.description, self.instructions, self.expected_output, self.markdown],
             [each.__agentflow_version__() for each in self.tools],
             [schema, settings, self.max_turns, self.output_retries],
+            self.history and [self.history.max_messages, bool(self.history.summarize)],
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -404,7 +412,16 @@ class Agent(Generic[T]):
                 self, self._output.request_in_words if form == "words" and self._output.schema else None
             ),
         )
-        return Driver(repr(self), model, tools, self.cache, Conversation(terms, prompt))
+        return Driver(repr(self), model, tools, self.cache, Conversation(terms, prompt), self._memory())
+
+    def _memory(self) -> Memory | None:
+        """Return how it remembers its conversation, if it does."""
+        if self.history is None or self.name is None:
+            return None
+        chosen = self.history.summarize
+        if chosen is True:
+            chosen = Agent(self._model_in_force(), instructions=SUMMARIZE, settings=self.settings, cache=self.cache)
+        return Memory(self.name, self.history, chosen or None)
 
 
 def _points(instructions: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
@@ -418,6 +435,8 @@ def _check(agent: Agent[Any]) -> None:
         raise UsageError(f"model={agent.model!r} is no model: give a name such as 'openai:gpt-4o-mini', or a Model")
     if agent.max_turns < 1 or agent.output_retries < 0:
         raise UsageError(f"{agent!r} could never answer: max_turns must be at least 1 and output_retries at least 0")
+    if agent.history is not None and not agent.name:
+        raise UsageError(f"{agent!r} has a history, which is kept under its name: give it one with name=")
     if agent.cache not in (None, "run", "session", "global"):
         raise UsageError(f"cache={agent.cache!r} is none: use 'run', 'session', 'global' or None")
     names = [each.name for each in agent.tools]

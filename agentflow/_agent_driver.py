@@ -24,12 +24,13 @@ from agentflow._conversation import (
     request_bytes,
     write_answer,
 )
+from agentflow._history import History, Past, Summarizer, recall
 from agentflow._recording import RECORDING, Recording, Slot
 from agentflow.exceptions import ModelRetry, UsageError
 from agentflow.models._prices import aused_by, used_by
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from types import TracebackType
 
     from agentflow.messages import ModelRequest, ModelResponse, ToolReturn, Usage
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from agentflow.tools._base import Tool
     from agentflow.types import Scope
 
-__all__ = ["AsyncTextStream", "Driver", "TextStream"]
+__all__ = ["AsyncTextStream", "Driver", "Memory", "TextStream"]
 
 T = TypeVar("T")
 
@@ -63,6 +64,39 @@ class _Place:
 
 
 @attrs.frozen(eq=False)
+class Memory:
+    """How an agent remembers its conversation.
+
+    Attributes:
+        name: Under which name.
+        history: How much of it.
+        summarizer: What summarises the rest.
+    """
+
+    name: str
+    history: History
+    summarizer: Summarizer | Callable[[str], str] | None
+
+    def recall(self) -> Past:
+        """Return what is remembered in the session in force."""
+        return recall(self.history, self.name)
+
+    def shorten(self, past: Past) -> None:
+        """Have a summary made of what is left out, if there is anything."""
+        if past.transcript is not None and self.summarizer:
+            chosen = self.summarizer
+            past.summarized(chosen(past.transcript) if callable(chosen) else chosen.run(past.transcript).output)
+
+    async def ashorten(self, past: Past) -> None:
+        """Do what `shorten` does; a function runs in a thread."""
+        if past.transcript is not None and self.summarizer:
+            chosen, text = self.summarizer, past.transcript
+            past.summarized(
+                await asyncio.to_thread(chosen, text) if callable(chosen) else (await chosen.arun(text)).output
+            )
+
+
+@attrs.frozen(eq=False)
 class Driver(Generic[T]):
     """Does in one run what its conversation decides; the sync and the async way side by side."""
 
@@ -71,9 +105,15 @@ class Driver(Generic[T]):
     tools: Mapping[str, Tool[..., Any]]
     cache: Scope | None
     talk: Conversation[T]
+    memory: Memory | None = None
 
     def converse(self, *, whole: bool) -> Generator[str, None, AgentResult[T]]:
         """Yield the text of every turn and return the result."""
+        past = self.memory.recall() if self.memory else None
+        if self.memory and past:
+            with self.counted():
+                self.memory.shorten(past)
+            self.talk.recall(past.messages, past.summary)
         while True:
             match self.talk.next_action():
                 case AskModel(request):
@@ -81,10 +121,17 @@ class Driver(Generic[T]):
                 case RunTools(calls):
                     self.talk.receive_results([self.call(planned) for planned in calls])
                 case Finish(result):
+                    if past:
+                        past.keep(self.talk.said)
                     return result
 
     async def aconverse(self, *, whole: bool) -> AsyncGenerator[str, None]:
         """Yield the text of every turn."""
+        past = self.memory.recall() if self.memory else None
+        if self.memory and past:
+            with self.counted():
+                await self.memory.ashorten(past)
+            self.talk.recall(past.messages, past.summary)
         while True:
             match self.talk.next_action():
                 case AskModel(request):
@@ -94,6 +141,8 @@ class Driver(Generic[T]):
                 case RunTools(calls):
                     self.talk.receive_results(await _together([self.acall(planned) for planned in calls]))
                 case Finish():
+                    if past:
+                        past.keep(self.talk.said)
                     return
 
     def ask(self, request: ModelRequest, *, whole: bool) -> Generator[str, None, None]:
@@ -163,14 +212,21 @@ class Driver(Generic[T]):
     @contextmanager
     def noted(self, planned: PlannedCall) -> Generator[None]:
         """Let an exception of a tool pass with a note of where it comes from, and count what agents spend in it."""
+        with self.counted():
+            try:
+                yield
+            except ModelRetry:
+                raise
+            except Exception as error:
+                error.add_note(f"agentflow: in tool {planned.call.name!r} of {self.agent}")
+                raise
+
+    @contextmanager
+    def counted(self) -> Generator[None]:
+        """Count what other agents spend in a block for this conversation too."""
         token = _AROUND.set((*_AROUND.get(), self.talk.spent))
         try:
             yield
-        except ModelRetry:
-            raise
-        except Exception as error:
-            error.add_note(f"agentflow: in tool {planned.call.name!r} of {self.agent}")
-            raise
         finally:
             _AROUND.reset(token)
 

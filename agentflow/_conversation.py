@@ -213,6 +213,7 @@ class Conversation(Generic[T]):
     def __init__(self, terms: Terms[T], prompt: str) -> None:
         self._terms = terms
         self._messages: list[Message] = [] if terms.system is None else [SystemMessage(content=terms.system)]
+        self._begin = len(self._messages)
         self.spent: list[Usage] = []  # a list, since tools that ask agents may add to it from several threads
         self._calls: list[ToolCall] = []
         self._considered: list[PlannedCall | ToolReturn] = []
@@ -221,6 +222,20 @@ class Conversation(Generic[T]):
         self._shown: T | Unset = UNSET
         self._next: Action[T]
         self._say(UserMessage(content=prompt))
+
+    def recall(self, messages: Sequence[Message], summary: str | None) -> None:
+        """Take what was said before, word for word and as a summary; to be done before anything else."""
+        before = summary and f"Earlier in this conversation:\n{summary}"
+        system = "\n\n".join(filter(None, [self._terms.system, before]))
+        said = self.said
+        self._messages = [*([SystemMessage(content=system)] if system else []), *messages]
+        self._begin = len(self._messages)
+        self._say(*said)
+
+    @property
+    def said(self) -> Sequence[Message]:
+        """What was said in this run: neither the instructions nor what was recalled."""
+        return tuple(self._messages[self._begin :])
 
     def next_action(self) -> Action[T]:
         """Return what to do now; the same until it is told what came of it."""

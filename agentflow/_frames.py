@@ -21,7 +21,7 @@ from agentflow._drive import Ask, Commit, Until, adrive, drive
 from agentflow._keys import entry_key
 from agentflow._memo import Policy, Remembered
 from agentflow._outbox import MOST, Outbox
-from agentflow._recording import RECORDING, Slot
+from agentflow._recording import RECORDING, Slot, Turn
 from agentflow._spending import Account
 from agentflow._tokens import Token
 from agentflow.events import ModelAnswered, ModelRetried
@@ -301,6 +301,13 @@ class FrameRecording:
         self.frame.requests.append(key)
         self.run.note(ModelAnswered(model=model, replayed=True, step=self.frame.step, key=self.frame.key))
         return Slot(key, remembered.body, scope, model)
+
+    def turn(self, agent: str) -> Turn:
+        """Return the turn that an agent takes now, counted in this place."""
+        run_id = self.run.record.id
+        return Turn(
+            entry_key("turn", run_id, self.frame.place, str(self.frame.count("turn", agent))), run_id, self.frame.state
+        )
 
     def save(self, slot: Slot, answer: bytes, usage: Usage) -> None:
         """Keep an answer and what it used; both are durable when this returns."""

@@ -7,15 +7,17 @@ What a slot's key is made of (run, session, place, how many equal requests came 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from agentflow._usage import Usage
     from agentflow.types import Scope
 
-__all__ = ["RECORDING", "Recording", "Slot"]
+__all__ = ["RECORDING", "RESERVED", "Recording", "Slot", "Turn"]
 
 
 @attrs.frozen
@@ -33,6 +35,25 @@ class Slot:
     answer: bytes | None
     scope: Scope | None = "run"
     model: str = ""
+
+
+RESERVED: Final = "agentflow."
+"""How those keys of a session's state begin that are agentflow's own."""
+
+
+@attrs.frozen(eq=False)
+class Turn:
+    """One turn of an agent that remembers its conversation.
+
+    Attributes:
+        id: What it is known by; the same when its run goes on and takes it again.
+        run_id: The run that it is a part of.
+        state: The state of the session, as it is seen from here.
+    """
+
+    id: str
+    run_id: str
+    state: MutableMapping[str, Any]
 
 
 class Recording(Protocol):
@@ -64,6 +85,10 @@ class Recording(Protocol):
             pause: Seconds until the next attempt.
             next_model: The model that is asked next, if it is another one.
         """
+        ...
+
+    def turn(self, agent: str) -> Turn:
+        """Return the turn that an agent takes now, and count it."""
         ...
 
     async def asave(self, slot: Slot, answer: bytes, usage: Usage) -> None:

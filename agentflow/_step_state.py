@@ -6,6 +6,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from agentflow._recording import RESERVED
 from agentflow._state import State
 from agentflow.exceptions import UsageError
 
@@ -45,7 +46,7 @@ class StepState(State):
         return super().__contains__(key)
 
     def _warn_of_read(self, key: str) -> None:
-        if self._reads is None or key in self._reads or key in self._cells:
+        if self._reads is None or key in self._reads or key in self._cells or key.startswith(RESERVED):
             return
         if self._step not in _warned:
             _warned.add(self._step)

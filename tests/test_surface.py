@@ -32,6 +32,7 @@ NAMES = {
     "Budget",
     "Context",
     "FileArg",
+    "History",
     "ModelRetry",
     "NoKey",
     "RetryPolicy",
