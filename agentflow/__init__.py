@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from agentflow._session import Session
     from agentflow._settings import configure
     from agentflow._step import Step
+    from agentflow._team import Team
     from agentflow._workflow import Workflow
     from agentflow._workflow_decorator import workflow
     from agentflow.exceptions import ModelRetry
@@ -54,6 +55,7 @@ __all__ = [
     "RunStatus",
     "Session",
     "Step",
+    "Team",
     "Workflow",
     "cached_step",
     "configure",
@@ -90,6 +92,7 @@ _MODULES: Final = {
     "RunStatus": "types",
     "Session": "_session",
     "Step": "_step",
+    "Team": "_team",
     "Workflow": "_workflow",
     "cached_step": "_cached_step",
     "configure": "_settings",

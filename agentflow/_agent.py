@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, TypeV
 import attrs
 
 from agentflow import models
-from agentflow._agent_driver import AsyncTextStream, Driver, Memory, TextStream
+from agentflow._agent_driver import AnyDriver, AsyncTextStream, Driver, Memory, TextStream
 from agentflow._conversation import OUTPUT_TOOL, AgentResult, Conversation, Terms
 from agentflow._history import SUMMARIZE, History
 from agentflow._output import Output
@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from agentflow.models import Model
     from agentflow.types import Scope
 
-__all__ = ["Agent", "AgentResult", "AsyncTextStream", "History", "TextStream", "overridden", "replaced_everywhere"]
+__all__ = [
+    "Agent",
+    "AgentResult",
+    "AsyncTextStream",
+    "History",
+    "TextStream",
+    "check_agent",
+    "overridden",
+    "replaced_everywhere",
+]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -198,7 +207,7 @@ class Agent(Generic[T]):
             settings=settings,
             cache=cache,
         )
-        _check(self)
+        check_agent(self)
 
     def __repr__(self) -> str:
         model = self.model if isinstance(self.model, str) else self.model.name
@@ -220,7 +229,7 @@ class Agent(Generic[T]):
             UsageError: If a tool is async.
             ModelError: If the model fails, or answers with something that cannot be used.
         """
-        driver = self._driver(prompt)
+        driver = self.driver(prompt, sync=True)
         stream = TextStream(driver.talk, driver.converse(whole=True))
         for _ in stream:
             pass
@@ -241,7 +250,7 @@ class Agent(Generic[T]):
         Raises:
             ModelError: If the model fails, or answers with something that cannot be used.
         """
-        driver = self._driver(prompt, sync=False)
+        driver = self.driver(prompt, sync=False)
         async with AsyncTextStream(driver.talk, driver.aconverse(whole=True)) as stream:
             async for _ in stream:
                 pass
@@ -264,7 +273,7 @@ class Agent(Generic[T]):
         Raises:
             UsageError: If a tool is async.
         """
-        driver = self._driver(prompt)
+        driver = self.driver(prompt, sync=True)
         return TextStream(driver.talk, driver.converse(whole=False))
 
     def astream(self, prompt: str) -> AsyncTextStream[T]:
@@ -283,7 +292,7 @@ class Agent(Generic[T]):
         assert asyncio.run(main()) == "Hello!"
         ```
         """
-        driver = self._driver(prompt, sync=False)
+        driver = self.driver(prompt, sync=False)
         return AsyncTextStream(driver.talk, driver.aconverse(whole=False))
 
     def as_tool(self, name: str | None = None, description: str | None = None) -> Tool[[str], T]:
@@ -374,8 +383,9 @@ class Agent(Generic[T]):
 
     def _model_in_force(self) -> Model:
         overrides = _OVERRIDES.get()
-        if (chosen := overrides.get(self, overrides.get(None))) is not None:
-            return chosen
+        for known in (*self.known_as(), None):
+            if known in overrides:
+                return overrides[known]
         own = self._own_model()
         return _EVERYWHERE[-1](own) if _EVERYWHERE else own
 
@@ -387,7 +397,11 @@ class Agent(Generic[T]):
             self._resolved.setdefault(self.model, models.resolve(self.model))
         return self._resolved[self.model]
 
-    def _driver(self, prompt: object, *, sync: bool = True) -> Driver[T]:
+    def known_as(self) -> tuple[Agent[Any], ...]:
+        """Return the agents whose override is one of this agent too, the nearest first."""
+        return (self,)
+
+    def driver(self, prompt: object, *, sync: bool) -> AnyDriver[T]:
         """Return what drives one run, with the model now in force."""
         if not isinstance(prompt, str):
             raise UsageError(f"{self!r} was given a {type(prompt).__qualname__} as prompt: a prompt is a str")
@@ -429,7 +443,7 @@ def _points(instructions: str | Sequence[str] | None) -> str | tuple[str, ...] |
     return instructions if instructions is None or isinstance(instructions, str) else tuple(instructions)
 
 
-def _check(agent: Agent[Any]) -> None:
+def check_agent(agent: Agent[Any]) -> None:
     """Refuse what cannot work where it is written, not at the first run."""
     if not _is_model(agent.model):
         raise UsageError(f"model={agent.model!r} is no model: give a name such as 'openai:gpt-4o-mini', or a Model")

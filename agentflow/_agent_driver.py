@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
 import attrs
 
@@ -30,7 +30,8 @@ from agentflow.exceptions import ModelRetry, UsageError
 from agentflow.models._prices import aused_by, used_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from agentflow.messages import ModelRequest, ModelResponse, ToolReturn, Usage
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
     from agentflow.tools._base import Tool
     from agentflow.types import Scope
 
-__all__ = ["AsyncTextStream", "Driver", "Memory", "TextStream"]
+__all__ = ["AnyDriver", "AsyncTextStream", "Driver", "Memory", "Talk", "TextStream", "in_place", "together"]
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 _AROUND: Final[ContextVar[tuple[list[Usage], ...]]] = ContextVar("agentflow_conversations_around", default=())
@@ -61,6 +63,23 @@ class _Place:
     def answered_by(self, response: ModelResponse) -> Slot:
         """Return the slot with the model that has answered, which may be another than was asked."""
         return attrs.evolve(self.slot, model=response.answered_by or self.slot.model)
+
+
+class AnyDriver(Protocol[T]):
+    """What drives one run, of an agent or of a team."""
+
+    @property
+    def talk(self) -> Talk[T]:
+        """What it says, and comes to."""
+        ...
+
+    def converse(self, *, whole: bool) -> Generator[str, None, AgentResult[T]]:
+        """Yield the text of every turn and return the result."""
+        ...
+
+    def aconverse(self, *, whole: bool) -> AsyncGenerator[str, None]:
+        """Yield the text of every turn."""
+        ...
 
 
 @attrs.frozen(eq=False)
@@ -139,7 +158,7 @@ class Driver(Generic[T]):
                         async for delta in deltas:
                             yield delta
                 case RunTools(calls):
-                    self.talk.receive_results(await _together([self.acall(planned) for planned in calls]))
+                    self.talk.receive_results(await together([self.acall(planned) for planned in calls]))
                 case Finish():
                     if past:
                         past.keep(self.talk.said)
@@ -187,7 +206,7 @@ class Driver(Generic[T]):
     def call(self, planned: PlannedCall) -> ToolReturn:
         """Call one tool; what it says to the model is an answer too."""
         try:
-            with self.noted(planned):
+            with self.noted(planned), in_place(planned.place):
                 return planned.answered(self.tools[planned.call.name].call(planned.arguments))
         except ModelRetry as retry:
             return planned.refused(str(retry))
@@ -195,7 +214,7 @@ class Driver(Generic[T]):
     async def acall(self, planned: PlannedCall) -> ToolReturn:
         """Do what `call` does."""
         try:
-            with self.noted(planned):
+            with self.noted(planned), in_place(planned.place):
                 return planned.answered(await self.tools[planned.call.name].acall(planned.arguments))
         except ModelRetry as retry:
             return planned.refused(str(retry))
@@ -231,7 +250,13 @@ class Driver(Generic[T]):
             _AROUND.reset(token)
 
 
-async def _together(calls: Sequence[Coroutine[Any, Any, ToolReturn]]) -> list[ToolReturn]:
+def in_place(place: str) -> AbstractContextManager[None]:
+    """Count what is asked in a block in a place of its own in the run, if there is one."""
+    recording = RECORDING.get()
+    return nullcontext() if recording is None else recording.inside(place)
+
+
+async def together(calls: Sequence[Coroutine[Any, Any, R]]) -> list[R]:
     """Await calls at once; when one fails the others are cancelled and waited for before its exception goes on."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
@@ -241,6 +266,23 @@ async def _together(calls: Sequence[Coroutine[Any, Any, ToolReturn]]) -> list[To
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Talk(Protocol[T]):
+    """What a stream needs to know of the conversation whose text it gives out."""
+
+    @property
+    def result(self) -> AgentResult[T] | None:
+        """What came of it, or None while it goes on."""
+        ...
+
+    def hear(self, delta: str) -> None:
+        """Take a piece of the answer that is being written."""
+        ...
+
+    def grown(self) -> Iterator[T]:
+        """Yield the output as far as it is written, if it has grown."""
+        ...
 
 
 class TextStream(Generator[str, None, AgentResult[T]]):
@@ -260,7 +302,7 @@ class TextStream(Generator[str, None, AgentResult[T]]):
     ```
     """
 
-    def __init__(self, talk: Conversation[T], source: Generator[str, None, AgentResult[T]]) -> None:
+    def __init__(self, talk: Talk[T], source: Generator[str, None, AgentResult[T]]) -> None:
         self._talk, self._source = talk, source
 
     @property
@@ -326,7 +368,7 @@ class AsyncTextStream(AsyncIterator[str], Generic[T]):
     ```
     """
 
-    def __init__(self, talk: Conversation[T], source: AsyncGenerator[str, None]) -> None:
+    def __init__(self, talk: Talk[T], source: AsyncGenerator[str, None]) -> None:
         self._talk, self._source = talk, source
 
     @property
@@ -371,7 +413,7 @@ def _exception(typ: Any, val: Any, tb: TracebackType | None) -> BaseException:
     return raised if tb is None else raised.with_traceback(tb)
 
 
-def _result_of(talk: Conversation[T]) -> AgentResult[T]:
+def _result_of(talk: Talk[T]) -> AgentResult[T]:
     if talk.result is None:
         raise UsageError("the stream is not exhausted, so there is no result yet: iterate it to its end first")
     return talk.result

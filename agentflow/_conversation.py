@@ -172,6 +172,8 @@ class PlannedCall:
 
     call: ToolCall
     arguments: Mapping[str, Any]
+    place: str = ""
+    """Which call of the conversation it is; the same when the conversation is had again."""
 
     def answered(self, content: str) -> ToolReturn:
         """Return what the tool answered, as a message."""
@@ -348,7 +350,10 @@ class Conversation(Generic[T]):
                 model=terms.model,
                 body=_said(response),
             )
-        self._considered = [self._consider(call, correction) for call in response.tool_calls]
+        self._considered = [
+            self._consider(call, correction, f"{call.name}.{self._turns}.{number}")
+            for number, call in enumerate(response.tool_calls)
+        ]
         self._count_unknown(response)
         planned = tuple(each for each in self._considered if isinstance(each, PlannedCall))
         if planned:
@@ -356,13 +361,13 @@ class Conversation(Generic[T]):
         else:
             self.receive_results(())
 
-    def _consider(self, call: ToolCall, correction: ToolReturn | None) -> PlannedCall | ToolReturn:
+    def _consider(self, call: ToolCall, correction: ToolReturn | None, place: str) -> PlannedCall | ToolReturn:
         if correction is not None and self._is_output(call):
             return correction.model_copy(update={"tool_call_id": call.id})
         if self._is_unknown(call):
             return _error(call, f"There is no tool {call.name!r}. The tools are: {self._tool_names()}.")
         try:
-            return PlannedCall(call, self._terms.tools[call.name].read_arguments(call.arguments))
+            return PlannedCall(call, self._terms.tools[call.name].read_arguments(call.arguments), place)
         except ValidationError as error:
             return _error(call, f"The arguments are not valid, so the tool was not run:\n{problems(error)}")
 

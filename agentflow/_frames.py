@@ -241,8 +241,8 @@ class Frame:
         """The tokens that a frame inside this one obeys, beside its own."""
         return (*self.tokens, self.token)
 
-    def at_item(self, index: int) -> Frame:
-        """Return this frame as one item of `ctx.map` has it: the same, with a place of its own."""
+    def at_item(self, index: int | str) -> Frame:
+        """Return this frame as one item of `ctx.map`, or one call of an agent's tool, has it: the same, with a place of its own."""
         return attrs.evolve(self, place=f"{self.place}/{index}")
 
     def entered(self) -> Entered:
@@ -301,6 +301,10 @@ class FrameRecording:
         self.frame.requests.append(key)
         self.run.note(ModelAnswered(model=model, replayed=True, step=self.frame.step, key=self.frame.key))
         return Slot(key, remembered.body, scope, model)
+
+    def inside(self, place: str) -> Entered:
+        """Count what is asked in a block in a place of its own."""
+        return self.frame.at_item(place).entered()
 
     def turn(self, agent: str) -> Turn:
         """Return the turn that an agent takes now, counted in this place."""

@@ -13,6 +13,7 @@ import attrs
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
+    from contextlib import AbstractContextManager
 
     from agentflow._usage import Usage
     from agentflow.types import Scope
@@ -85,6 +86,10 @@ class Recording(Protocol):
             pause: Seconds until the next attempt.
             next_model: The model that is asked next, if it is another one.
         """
+        ...
+
+    def inside(self, place: str) -> AbstractContextManager[None]:
+        """Count what is asked in a block in a place of its own, so that it does not matter what goes on beside it."""
         ...
 
     def turn(self, agent: str) -> Turn:

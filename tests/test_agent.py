@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 
 from agentflow._agent import Agent, AsyncTextStream, TextStream, overridden
 from agentflow._conversation import OUTPUT_TOOL, AgentResult
-from agentflow._recording import RECORDING, Slot
+from agentflow._recording import RECORDING, Slot, Turn
 from agentflow.exceptions import (
     ModelHTTPError,
     ModelRetry,
@@ -690,6 +690,12 @@ class Attempt:
         key = f"{count}:{request.decode()}"
         self.memory.log.append("slot")
         return Slot(key, self.memory.answers.get(key), scope, model)
+
+    def inside(self, place: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def turn(self, agent: str) -> Turn:
+        raise NotImplementedError
 
     def save(self, slot: Slot, answer: bytes, usage: Usage) -> None:
         assert slot.key not in self.memory.answers, "an answer is saved once"

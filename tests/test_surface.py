@@ -40,6 +40,7 @@ NAMES = {
     "RunStatus",
     "Session",
     "Step",
+    "Team",
     "Workflow",
     "cached_step",
     "configure",
