@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from agentflow._output import Output
+    from agentflow.messages import ToolPart
 
 __all__ = [
     "OUTPUT_TOOL",
@@ -175,7 +176,7 @@ class PlannedCall:
     place: str = ""
     """Which call of the conversation it is; the same when the conversation is had again."""
 
-    def answered(self, content: str) -> ToolReturn:
+    def answered(self, content: str | tuple[ToolPart, ...]) -> ToolReturn:
         """Return what the tool answered, as a message."""
         return ToolReturn(tool_call_id=self.call.id, tool_name=self.call.name, content=content)
 

@@ -1,6 +1,6 @@
 """Tools: what an agent's model may call, made of typed functions.
 
-`web_search` and `read_article` need the `web` extra; their modules are imported when they are first asked for.
+`web_search` and `read_article` need the `web` extra, `MCPServer` the `mcp` extra; their modules are imported when they are first asked for.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
         SearchFailed,
         WebError,
     )
+    from agentflow.tools._mcp import MCPServer
     from agentflow.tools._search import SearchHit, web_search
 
 __all__ = [
     "Article",
+    "MCPServer",
     "NothingFound",
     "PageRefused",
     "PageTimeout",
@@ -42,6 +44,7 @@ __all__ = [
 _HOMES: Final = {
     "_article": ("Article", "article_reader", "read_article"),
     "_failures": ("NothingFound", "PageRefused", "PageTimeout", "PageUnavailable", "SearchFailed", "WebError"),
+    "_mcp": ("MCPServer",),
     "_search": ("SearchHit", "web_search"),
 }
 

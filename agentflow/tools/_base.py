@@ -6,7 +6,6 @@ A tool knows nothing of conversations and keeps nothing of a call, so it can be 
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
 import inspect
@@ -38,11 +37,20 @@ from pydantic.fields import FieldInfo
 from agentflow._output import PlainSchema, object_adapter
 from agentflow.exceptions import UsageError
 from agentflow.messages import ToolDefinition
+from agentflow.tools._content import content_of
+from agentflow.tools._docstrings import read_docstring
+from agentflow.tools._limits import Limits, limits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from agentflow.tools._content import Content
+    from agentflow.tools._limits import Approval
+    from agentflow.types import Duration
+
 __all__ = ["Tool", "make_tool", "tool"]
+
+NO_LIMITS: Final = Limits()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,15 +60,6 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 _CONTEXT: Final = re.compile(r"(\w+\.)*Context(\[.*\])?")
 """An annotation that means the context where it is only text, and its class may be unknown here."""
-
-_SECTION: Final = re.compile(
-    r"(?P<arguments>Args|Arguments|Parameters)|Attributes|Examples?|Notes?|Raises|References|Returns?|See Also|"
-    r"Todo|Warnings?|Yields?"
-)
-"""The headings of a Google-style docstring."""
-
-_PARAMETER: Final = re.compile(r"\*{0,2}(?P<name>\w+)(?:\s*\([^)]*\))?\s*:\s*(?P<text>.*)")
-"""The first line of a parameter in a docstring: `name: text` or `name (type): text`."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -90,6 +89,7 @@ class Tool(Generic[P, R]):
     _signature: inspect.Signature
     _afn: Callable[..., Awaitable[object]] | None
     _source: object
+    _limits: Limits = NO_LIMITS
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.fn(*args, **kwargs)
@@ -130,28 +130,36 @@ class Tool(Generic[P, R]):
         # Some models write nothing at all for a tool without parameters.
         return self._adapter.validate_json(text.strip() or "{}", strict=True)
 
-    def call(self, arguments: Mapping[str, Any]) -> str:
-        """Call the function with arguments that were checked and return its answer as text for the model.
+    def call(self, arguments: Mapping[str, Any]) -> Content:
+        """Call the function with arguments that were checked and return its answer as the model is told it.
 
         Raises:
-            ModelRetry: If the function wants to speak to the model.
+            ModelRetry: If the function wants to speak to the model, was not approved, or took too long.
             UsageError: If it can only be awaited, or its answer cannot be written as JSON.
         """
         if self.only_async:
             self._refuse_sync()
-        answer = self._invoke(arguments)
+        self._limits.approve(self.name, arguments)
+        answer = self._limits.run(self.name, lambda: self._invoke(arguments))
         if inspect.isawaitable(answer):
             _discard(answer)
             self._refuse_sync()
-        return self._as_text(answer)
+        return content_of(self.name, answer)
 
-    async def acall(self, arguments: Mapping[str, Any]) -> str:
+    async def acall(self, arguments: Mapping[str, Any]) -> Content:
         """Do what `call` does; a sync function runs in a thread, with the context variables of the caller."""
-        if self._afn is not None:
-            bound = self._bind(arguments)
-            return self._as_text(await self._afn(*bound.args, **bound.kwargs))
-        answer = self._invoke(arguments) if self.only_async else await asyncio.to_thread(self._invoke, arguments)
-        return self._as_text(await answer if inspect.isawaitable(answer) else answer)
+        await self._limits.aapprove(self.name, arguments)
+        if self._afn is not None or self.only_async:
+            return content_of(self.name, await self._limits.arun(self.name, lambda: self._awaited(arguments)))
+        answer = await self._limits.arun_in_thread(self.name, lambda: self._invoke(arguments))
+        return content_of(self.name, await answer if inspect.isawaitable(answer) else answer)
+
+    async def _awaited(self, arguments: Mapping[str, Any]) -> object:
+        if self._afn is None:
+            answer = self._invoke(arguments)
+            return await answer if inspect.isawaitable(answer) else answer
+        bound = self._bind(arguments)
+        return await self._afn(*bound.args, **bound.kwargs)
 
     def _invoke(self, arguments: Mapping[str, Any]) -> object:
         # Typed arguments come from the model, so the checker cannot see that they fit.
@@ -164,21 +172,12 @@ class Tool(Generic[P, R]):
             raise RuntimeError(f"tool {self.name!r} raised StopIteration") from error
 
     def _bind(self, arguments: Mapping[str, Any]) -> inspect.BoundArguments:
+        if any(each.kind is Parameter.VAR_KEYWORD for each in self._signature.parameters.values()):
+            arguments = {"arguments": dict(arguments)}  # a tool that a server describes takes what its schema names
         bound = inspect.BoundArguments(self._signature, cast("Any", dict(arguments)))
         # Positional-only parameters behind one that was left out cannot be passed without this.
         bound.apply_defaults()
         return bound
-
-    def _as_text(self, answer: object) -> str:
-        if isinstance(answer, str):
-            return answer
-        try:
-            return pydantic_core.to_json(answer).decode()
-        except ValueError as error:
-            raise UsageError(
-                f"tool {self.name!r} returned a {type(answer).__qualname__} that cannot be written as JSON for the model "
-                f"({error}). Return a str, or a pydantic model, a dataclass or plain containers"
-            ) from error
 
     def _refuse_sync(self) -> NoReturn:
         raise UsageError(
@@ -192,14 +191,39 @@ class Tool(Generic[P, R]):
 
 
 @overload
-def tool(fn: Callable[P, R], /) -> Tool[P, R]: ...
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    needs_approval: Approval | None = None,
+    timeout: Duration | None = None,
+    max_concurrency: int | None = None,
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
 
 @overload
-def tool(*, name: str | None = None, description: str | None = None) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def tool(
+    fn: Callable[P, R],
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    needs_approval: Approval | None = None,
+    timeout: Duration | None = None,
+    max_concurrency: int | None = None,
+) -> Tool[P, R]: ...
 
 
-def tool(fn: Any = None, /, *, name: str | None = None, description: str | None = None) -> Any:
+def tool(
+    fn: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    needs_approval: Approval | None = None,
+    timeout: Duration | None = None,
+    max_concurrency: int | None = None,
+) -> Any:
     """Make a tool of a typed function: any colour but a generator, also a cached step or a bound method.
 
     The signature gives the schema, the docstring what the model reads: its text up to the first section describes the
@@ -224,14 +248,23 @@ def tool(fn: Any = None, /, *, name: str | None = None, description: str | None 
         fn: The function.
         name: What the model calls it; by default the function's own name.
         description: What the model is told that it is for; by default from the docstring.
+        needs_approval: Decides about each call before it is made, by the tool's name and its arguments: True lets it be made;
+            False, or a reason, is told to the model. It is asked again when a run goes on.
+        timeout: How long one call may take (seconds, or a `timedelta`); then the model is told so. A sync function
+            is left alone in its thread.
+        max_concurrency: How many calls are made at once in this process; others wait.
 
     Raises:
         UsageError: If a parameter has no type, cannot be described to a model, or is the context: call
-            `current_context()` inside the tool instead.
+            `current_context()` inside the tool instead. If an option cannot be what it is.
     """
-    if fn is None:
-        return functools.partial(make_tool, name=name, description=description)
-    return make_tool(fn, name=name, description=description)
+    around = limits(needs_approval=needs_approval, timeout=timeout, max_concurrency=max_concurrency)
+
+    def make(fn: Callable[..., Any]) -> Tool[..., Any]:
+        made = make_tool(fn, name=name, description=description)
+        return made if around == NO_LIMITS else attrs.evolve(made, limits=around)
+
+    return make if fn is None else make(fn)
 
 
 def make_tool(
@@ -260,7 +293,7 @@ def make_tool(
     name = _checked_name(name or bare.__name__)
     if inspect.isgeneratorfunction(bare) or inspect.isasyncgenfunction(bare):
         raise UsageError(f"tool {name!r} is a generator, and a model takes one whole answer: return the text instead")
-    text, described = _read_docstring(inspect.cleandoc(bare.__doc__ or ""))
+    text, described = read_docstring(inspect.cleandoc(bare.__doc__ or ""))
     signature = inspect.signature(fn)
     adapter, schema = _describe(name, _fields(name, signature, bare, described))
     definition = ToolDefinition(name=name, description=text if description is None else description, parameters=schema)
@@ -397,32 +430,6 @@ def _describe(owner: str, fields: Mapping[str, Any]) -> tuple[TypeAdapter[dict[s
         ) from error
     schema.pop("title", None)
     return adapter, schema
-
-
-def _read_docstring(text: str) -> tuple[str, dict[str, str]]:
-    """Return what a Google-style docstring says of the function, and of each parameter."""
-    opening: list[str] = []
-    arguments: list[str] = []
-    place: list[str] | None = opening
-    for line in text.splitlines():
-        if line.endswith(":") and (heading := _SECTION.fullmatch(line[:-1])):
-            place = arguments if heading["arguments"] else None
-        elif place is not None:
-            place.append(line)
-    return "\n".join(opening).strip(), _read_parameters(inspect.cleandoc("\n".join(["", *arguments])).splitlines())
-
-
-def _read_parameters(lines: Iterable[str]) -> dict[str, str]:
-    """Return the text of each parameter, joined to one line."""
-    described: dict[str, str] = {}
-    name = ""
-    for line in lines:
-        if not line.startswith(" ") and (match := _PARAMETER.fullmatch(line)):
-            name = match["name"]
-            described[name] = match["text"].strip()
-        elif name:
-            described[name] = f"{described[name]} {line.strip()}".strip()
-    return described
 
 
 def _version_of(source: Any) -> str:
