@@ -26,7 +26,7 @@ from agentflow._conversation import (
 )
 from agentflow._history import History, Past, Summarizer, recall
 from agentflow._recording import RECORDING, Recording, Slot
-from agentflow.exceptions import ModelRetry, UsageError
+from agentflow.exceptions import ModelRetry, UnexpectedModelBehavior, UsageError
 from agentflow.models._prices import aused_by, used_by
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class Driver(Generic[T]):
     cache: Scope | None
     talk: Conversation[T]
     memory: Memory | None = None
+    slots: list[Slot] = attrs.field(factory=list)
 
     def converse(self, *, whole: bool) -> Generator[str, None, AgentResult[T]]:
         """Yield the text of every turn and return the result."""
@@ -169,7 +170,7 @@ class Driver(Generic[T]):
         place = self.place(request)
         if place is not None and (remembered := place.remembered) is not None:
             yield from filter(None, [remembered.text])
-            self.talk.receive_response(remembered)
+            self.heard(remembered, None)
             return
         response = self.model.request(request) if whole else (yield from self.model.stream(request))
         usage = used_by(response.answered_by or self.model.name, response)
@@ -183,7 +184,7 @@ class Driver(Generic[T]):
         if place is not None and (remembered := place.remembered) is not None:
             if remembered.text:
                 yield remembered.text
-            self.talk.receive_response(remembered)
+            self.heard(remembered, None)
             return
         if whole:
             response = await self.model.arequest(request)
@@ -201,7 +202,16 @@ class Driver(Generic[T]):
         """Tell the conversation of a paid answer, and count it for those around it."""
         for spent in _AROUND.get():
             spent.append(usage)
-        self.talk.receive_response(response, usage)
+        self.heard(response, usage)
+
+    def heard(self, response: ModelResponse, usage: Usage | None) -> None:
+        """Tell the conversation of an answer; if that is one mistake too many, its answers are not to be replayed."""
+        try:
+            self.talk.receive_response(response, usage)
+        except UnexpectedModelBehavior:
+            if recording := RECORDING.get():
+                recording.spoil(self.slots)
+            raise
 
     def call(self, planned: PlannedCall) -> ToolReturn:
         """Call one tool; what it says to the model is an answer too."""
@@ -226,7 +236,9 @@ class Driver(Generic[T]):
         if recording is None:
             return None
         asked = request_bytes(self.model.__agentflow_version__(), request) if self.cache else b""
-        return _Place(recording, recording.slot(asked, self.cache, self.model.name))
+        slot = recording.slot(asked, self.cache, self.model.name)
+        self.slots.append(slot)
+        return _Place(recording, slot)
 
     @contextmanager
     def noted(self, planned: PlannedCall) -> Generator[None]:

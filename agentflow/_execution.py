@@ -39,7 +39,6 @@ from agentflow.exceptions import (
     RunInterrupted as RunInterruptedError,
     StateConflict,
     StoreError,
-    UnexpectedModelBehavior,
     UnserializableValue,
     UsageError,
 )
@@ -404,8 +403,8 @@ class Execution:
     def _failed(self, error: BaseException, status: RunStatus) -> Generator[Ask, None, None]:
         text = told(error)
         try:
-            if isinstance(error, UnexpectedModelBehavior) and self.frame.requests:
-                with self.run.transaction(forget=self.frame.requests) as transaction:
+            if self.frame.spoiled:
+                with self.run.transaction(forget=self.frame.spoiled) as transaction:
                     yield Commit(self.home.store, transaction)
             failure = Failure.of(error).to_text() if status is RunStatus.FAILED else ""
             yield from self._ended(status, _ending(status, text), error=failure)

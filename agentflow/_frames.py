@@ -192,6 +192,7 @@ class Frame:
         flights: The calls in flight that this one is part of, outermost first.
         steps: The names of the steps that this one is part of.
         requests: The keys of the model answers it has used.
+        spoiled: Those of them that led to something that cannot be used.
         token: Whether it may go on.
     """
 
@@ -205,6 +206,7 @@ class Frame:
     flights: tuple[Flight, ...] = ()
     steps: tuple[str, ...] = ()
     requests: list[str] = attrs.field(factory=list)
+    spoiled: list[str] = attrs.field(factory=list)
     samples: Counter[tuple[str, str]] = attrs.field(factory=Counter)
     token: Token = attrs.field(factory=Token)
     tokens: tuple[Token, ...] = ()
@@ -301,6 +303,10 @@ class FrameRecording:
         self.frame.requests.append(key)
         self.run.note(ModelAnswered(model=model, replayed=True, step=self.frame.step, key=self.frame.key))
         return Slot(key, remembered.body, scope, model)
+
+    def spoil(self, slots: Sequence[Slot]) -> None:
+        """Say that answers led to something that cannot be used."""
+        self.frame.spoiled.extend(slot.key for slot in slots if slot.key)
 
     def inside(self, place: str) -> Entered:
         """Count what is asked in a block in a place of its own."""

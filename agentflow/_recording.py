@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import MutableMapping, Sequence
     from contextlib import AbstractContextManager
 
     from agentflow._usage import Usage
@@ -86,6 +86,10 @@ class Recording(Protocol):
             pause: Seconds until the next attempt.
             next_model: The model that is asked next, if it is another one.
         """
+        ...
+
+    def spoil(self, slots: Sequence[Slot]) -> None:
+        """Say that answers led to something that cannot be used: what goes on with the run asks anew."""
         ...
 
     def inside(self, place: str) -> AbstractContextManager[None]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pydantic
 
 from agentflow._merge import ABSENT
+from agentflow._recording import RESERVED
 from agentflow._serialization import Codec, StaleValue, codec_for
 from agentflow.exceptions import IncompatibleStore, StoreCorrupt, UsageError
 
@@ -131,6 +132,8 @@ class ModelValues(Values):
         Raises:
             IncompatibleStore: If it does not.
         """
+        if key.startswith(RESERVED):
+            return super().decoded(key, body, home)
         assert body is not None
         try:
             value = self._codec(key).loads(body)
@@ -159,6 +162,8 @@ class ModelValues(Values):
         Raises:
             pydantic.ValidationError: If the field does not.
         """
+        if key.startswith(RESERVED):
+            return value
         if key not in self._codecs:
             raise UsageError(
                 f"state[{key!r}]: {self.model.__qualname__} has no such field; it has {', '.join(self._codecs) or 'none'}"
@@ -167,8 +172,10 @@ class ModelValues(Values):
         self.encoded(key, value)  # what cannot be stored is refused here, where it is assigned
         return value
 
-    def default(self, key: str) -> bytes:
+    def default(self, key: str) -> bytes | None:
         """Return the encoding of a field's default, which is made once, so that it is the same for all."""
+        if key.startswith(RESERVED):
+            return None
         if key not in self._defaults:
             codec = self._codec(key)
             value = self.model.model_fields[key].get_default(call_default_factory=True, validated_data={})
@@ -182,7 +189,7 @@ class ModelValues(Values):
         return alone.__dict__[key]
 
     def _codec(self, key: str) -> Codec:
-        return self._codecs[key]
+        return _ANY if key.startswith(RESERVED) else self._codecs[key]
 
 
 def _shortened(error: Exception) -> str:

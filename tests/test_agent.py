@@ -691,6 +691,10 @@ class Attempt:
         self.memory.log.append("slot")
         return Slot(key, self.memory.answers.get(key), scope, model)
 
+    def spoil(self, slots: Sequence[Slot]) -> None:
+        for slot in slots:
+            self.memory.answers.pop(slot.key, None)
+
     def inside(self, place: str) -> AbstractContextManager[None]:
         return nullcontext()
 

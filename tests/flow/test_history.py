@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from agentflow import Agent, History, cached_step, workflow
+from agentflow import Agent, Context, History, cached_step, workflow
 from agentflow.exceptions import UsageError
 from agentflow.messages import ToolCall
 from agentflow.testing import FunctionModel, ScriptedModel
@@ -268,6 +269,34 @@ def test_two_runs_of_one_session_both_keep_their_turns():
         chat("three")
 
     assert sorted(log.asked[0]) == ["fine", "fine", "one", "three", "two"]
+
+
+def test_a_history_stands_beside_a_typed_state():
+    """A model of the state need not know of it, and does not see it."""
+    log = Log()
+    guide = Agent(log.model, name="guide", history=True)
+
+    class Notes(BaseModel):
+        count: int = 0
+
+    @cached_step
+    def reply(said: str) -> str:
+        return guide.run(said).output
+
+    @workflow(state=Notes)
+    def chat(ctx: Context[Notes], said: str) -> dict[str, object]:
+        ctx.state.count += 1
+        guide.run(said)
+        reply(f"{said} in a step")
+        return ctx.state.model_dump()
+
+    chat("one")
+
+    assert chat("two") == {"count": 2}
+    assert log.asked[-1] == [
+        *("one", "answer 1", "one in a step", "answer 2", "two", "answer 3"),
+        "two in a step",
+    ]
 
 
 def test_a_child_run_remembers_in_its_own_workflow():
