@@ -10,7 +10,7 @@ import json
 import re
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar, overload
 
 import attrs
 
@@ -18,6 +18,7 @@ from agentflow import models
 from agentflow._agent_driver import AnyDriver, AsyncTextStream, Driver, Memory, TextStream
 from agentflow._conversation import OUTPUT_TOOL, AgentResult, Conversation, Terms
 from agentflow._history import SUMMARIZE, History
+from agentflow._instructions import form_for, points, system_prompt
 from agentflow._output import Output
 from agentflow.exceptions import UsageError
 from agentflow.messages import ModelSettings
@@ -48,6 +49,9 @@ U = TypeVar("U")
 _OVERRIDES: Final[ContextVar[Mapping[Agent[Any] | None, Model]]] = ContextVar("agentflow_models", default={})  # noqa: B039 - never changed, only replaced
 """The models in force in place of the agents' own; that of None is for every agent."""
 
+
+_MOST_VERSIONS: Final = 64
+"""So many versions of one agent are remembered: it has another one with each model that tests put in force."""
 
 _EVERYWHERE: Final[list[Callable[[Model], Model]]] = []
 """Give the model to use in place of an agent's own in the whole process, where it has no override; the last one counts."""
@@ -167,6 +171,7 @@ class Agent(Generic[T]):
     cache: Scope | None
     _output: Output[T] = attrs.field(init=False, default=attrs.Factory(_read_output_type, takes_self=True))
     _resolved: dict[str, Model] = attrs.field(init=False, factory=dict[str, models.Model])
+    _versions: dict[tuple[str, ...], str] = attrs.field(init=False, factory=dict[tuple[str, ...], str])
 
     @overload
     def __init__(self: Agent[str], model: str | Model, **options: Unpack[_Options]) -> None: ...
@@ -196,7 +201,7 @@ class Agent(Generic[T]):
             model=model,
             name=name,
             description=description,
-            instructions=_points(instructions),
+            instructions=points(instructions),
             expected_output=expected_output,
             markdown=markdown,
             tools=tuple(make_tool(each) for each in tools),
@@ -366,12 +371,25 @@ class Agent(Generic[T]):
 
     def __agentflow_version__(self) -> str:
         """Return a digest of everything that an answer depends on, for the versions and keys of steps."""
+        # Every hit of a step that uses the agent asks, and only these can be others than they were the last time.
+        current = (
+            self._model_in_force().__agentflow_version__(),
+            *(each.__agentflow_version__() for each in self.tools),
+        )
+        if current not in self._versions:
+            if len(self._versions) >= _MOST_VERSIONS:
+                self._versions.clear()
+            self._versions[current] = self._version_with(*current)
+        return self._versions[current]
+
+    def _version_with(self, model: str, *tools: str) -> str:
+        """Return the digest for these versions of the model and of the tools."""
         settings = self.settings.model_dump(exclude={"timeout"}) if self.settings else None
         schema = self._output.schema.model_dump() if self._output.schema else None
         parts = [
-            self._model_in_force().__agentflow_version__(),
+            model,
             [self.description, self.instructions, self.expected_output, self.markdown],
-            [each.__agentflow_version__() for each in self.tools],
+            tools,
             [schema, settings, self.max_turns, self.output_retries],
             self.history and [self.history.max_messages, bool(self.history.summarize)],
         ]
@@ -408,7 +426,7 @@ class Agent(Generic[T]):
         if sync and (slow := [each.name for each in self.tools if each.only_async]):
             raise UsageError(f"tool {slow[0]!r} of {self!r} is async: use arun() or astream(), or give it a sync tool")
         model = self._model_in_force()
-        tools, form = {each.name: each for each in self.tools}, _form(model)
+        tools, form = {each.name: each for each in self.tools}, form_for(model)
         if tools and not model.supports_tools:
             raise UsageError(
                 f"{self!r} has tools, and {model.name} cannot call any: use another model, or leave them out"
@@ -422,8 +440,12 @@ class Agent(Generic[T]):
             settings=self.settings or ModelSettings(),
             max_turns=self.max_turns,
             output_retries=self.output_retries,
-            system=_system_prompt(
-                self, self._output.request_in_words if form == "words" and self._output.schema else None
+            system=system_prompt(
+                self.description,
+                self.instructions,
+                expected=self.expected_output,
+                markdown=self.markdown and self.output_type is str,
+                form=self._output.request_in_words if form == "words" and self._output.schema else None,
             ),
         )
         return Driver(repr(self), model, tools, self.cache, Conversation(terms, prompt), self._memory())
@@ -436,11 +458,6 @@ class Agent(Generic[T]):
         if chosen is True:
             chosen = Agent(self._model_in_force(), instructions=SUMMARIZE, settings=self.settings, cache=self.cache)
         return Memory(self.name, self.history, chosen or None)
-
-
-def _points(instructions: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
-    """Return instructions that cannot change."""
-    return instructions if instructions is None or isinstance(instructions, str) else tuple(instructions)
 
 
 def check_agent(agent: Agent[Any]) -> None:
@@ -466,25 +483,3 @@ def check_agent(agent: Agent[Any]) -> None:
 
 def _is_model(value: object) -> bool:
     return isinstance(value, str | models.Model)
-
-
-def _form(model: Model) -> Literal["schema", "tool", "words"]:
-    """Return the surest way in which a model can be held to a form."""
-    if model.supports_json_schema:
-        return "schema"
-    return "tool" if model.supports_tools else "words"
-
-
-def _system_prompt(agent: Agent[Any], form: str | None) -> str | None:
-    """Return what the model is told above all, or None."""
-    instructions = agent.instructions
-    if isinstance(instructions, tuple):
-        instructions = "\n".join(f"- {point}" for point in instructions)
-    parts = [
-        agent.description,
-        instructions,
-        agent.expected_output and f"Expected output:\n{agent.expected_output}",
-        "Format your answer in Markdown." if agent.markdown and agent.output_type is str else None,
-        form,
-    ]
-    return "\n\n".join(filter(None, parts)) or None

@@ -90,6 +90,7 @@ class Tool(Generic[P, R]):
     _afn: Callable[..., Awaitable[object]] | None
     _source: object
     _limits: Limits = NO_LIMITS
+    _versions: dict[str, str] = attrs.field(init=False, factory=dict[str, str])
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.fn(*args, **kwargs)
@@ -187,7 +188,12 @@ class Tool(Generic[P, R]):
 
     def __agentflow_version__(self) -> str:
         """Return a digest of the tool as the model sees it and of the code behind it."""
-        return _digest(self.definition.model_dump_json(), _version_of(self._source))
+        source = _version_of(self._source)
+        if source not in self._versions:
+            self._versions.clear()  # code that has changed does not change back
+            described = json.dumps([self.definition.model_dump_json(), source])
+            self._versions[source] = hashlib.sha256(described.encode()).hexdigest()
+        return self._versions[source]
 
 
 @overload
@@ -440,8 +446,3 @@ def _version_of(source: Any) -> str:
     from agentflow._fingerprint import function_digest  # noqa: PLC0415
 
     return function_digest(source)
-
-
-def _digest(*parts: str) -> str:
-    """Return one digest of several texts."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
