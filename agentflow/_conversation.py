@@ -318,11 +318,13 @@ class Conversation(Generic[T]):
         try:
             output = self._terms.output.read(text, in_prose=self._terms.in_prose)
         except ValidationError as error:
-            self._correct(response, problems(error), call)
+            wrong = problems(error)
         else:
-            self._next = Finish(
-                AgentResult(output, tuple(self._messages), sum(self.spent, Usage()), tuple(self._calls))
-            )
+            usage = sum(self.spent, Usage())
+            self._next = Finish(AgentResult(output, tuple(self._messages), usage, tuple(self._calls)))
+            return
+        # Not where it is caught: what the model said, which may be anybody's secret, would be in the traceback of what is raised.
+        self._correct(response, wrong, call)
 
     def _correct(self, response: ModelResponse, wrong: str, call: ToolCall | None) -> None:
         """Tell the model what is wrong with its output, unless it was told often enough."""

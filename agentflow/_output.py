@@ -36,6 +36,9 @@ _SCHEMA_NAME_LENGTH: Final = 64
 _MOST_PROBLEMS: Final = 20
 """So many are told to the model; a wrong list of a thousand items has a thousand."""
 
+_LONGEST_PROBLEM: Final = 500
+"""So many characters of one are told: a model may make up long names."""
+
 _MOST_OPENINGS: Final = 100
 """So many places are tried where JSON could begin among words."""
 
@@ -71,12 +74,23 @@ def object_adapter(name: str, fields: Mapping[str, object]) -> TypeAdapter[dict[
 
 
 def problems(error: ValidationError) -> str:
-    """Return what is wrong, one line each, for the model: with places, without the values."""
+    """Return what is wrong, one line each, for the model and for people: with places, without the values.
+
+    A place can be a name that the model has made up, so what a terminal would obey is written as an escape.
+    """
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    lines = [f"- {'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in found[:_MOST_PROBLEMS]]
+    lines = [
+        _printable(f"- {'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}")[:_LONGEST_PROBLEM]
+        for each in found[:_MOST_PROBLEMS]
+    ]
     if len(found) > _MOST_PROBLEMS:
         lines.append(f"- and {len(found) - _MOST_PROBLEMS} more")
     return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Return a text with everything that is no visible character as an escape."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 @attrs.frozen(eq=False)
