@@ -73,6 +73,8 @@ class WorkflowSpec:
     description: str
     values: Values | None = None
     budget: Budget | None = None
+    call_budget: Budget | None = None
+    """The budget that a call has brought with it, in place of the workflow's."""
 
 
 @attrs.frozen
@@ -183,7 +185,7 @@ class Execution:
 
     def _stored_call(self, executor: str = "") -> bytes | None:
         counting = {name: value for name, value in self.arguments.items() if name not in self.spec.ignore}
-        return StoredCall(counting, self.refresh, executor).pack(self.spec.name)
+        return StoredCall(counting, self.refresh, executor, self.spec.call_budget).pack(self.spec.name)
 
     def _opening_child(self, caller: Frame, decode: Callable[[bytes], Any]) -> Generator[Ask, None, Recorded | None]:
         assert caller.run
@@ -289,7 +291,8 @@ class Execution:
     def _account(self, record: RunRecord) -> Account:
         """Return the account of a run that begins or goes on: what its earlier attempts have spent counts."""
         earlier = spent_by(self.home.store, record.id) if record.attempt > 1 else None
-        return Account(self.spec.budget, self.caller.run.account if self.caller and self.caller.run else None, earlier)
+        around = self.caller.run.account if self.caller and self.caller.run else None
+        return Account(self.spec.call_budget or self.spec.budget, around, earlier)
 
     # The body
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from agentflow._budget import Budget
 from agentflow._frames import Refresh
 from agentflow._serialization import StaleValue, codec_for, seal, unseal
 from agentflow.exceptions import UnserializableValue, UsageError
@@ -30,11 +31,13 @@ class StoredCall:
         arguments: Its arguments by name, less those that it ignores.
         refresh: What the call asks to run again.
         executor: The executor that it was started in, `""` for a direct call.
+        budget: The budget that it brought with it, if any.
     """
 
     arguments: Mapping[str, Any]
     refresh: Refresh
     executor: str = ""
+    budget: Budget | None = None
 
     def pack(self, workflow: str) -> bytes | None:
         """Return it sealed, or None if an argument cannot be stored: then only the same call continues the run."""
@@ -43,6 +46,7 @@ class StoredCall:
             "everything": self.refresh.everything,
             "steps": sorted(self.refresh.steps),
             "executor": self.executor,
+            "budget": self.budget and attrs.asdict(self.budget),
         }
         try:
             return seal(_CODEC.dumps(told, owner=f"the arguments of workflow {workflow!r}"))
@@ -69,7 +73,8 @@ class StoredCall:
                 f"({stale}): call the workflow again"
             ) from stale
         refresh = Refresh(told["everything"], frozenset(told["steps"]))
-        return cls(told["arguments"], refresh, told["executor"])
+        budget = told.get("budget")
+        return cls(told["arguments"], refresh, told["executor"], Budget(**budget) if budget else None)
 
     def bound(self, shape: Shape, ignore: AbstractSet[str], run_id: str) -> dict[str, Any]:
         """Return the arguments of all parameters: those that are ignored take their defaults.

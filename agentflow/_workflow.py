@@ -167,7 +167,8 @@ class Workflow(Decorated, Generic[P, T]):
         learn_types()
         call = StoredCall.of(record)
         arguments = call.bound(self._spec.shape, self._spec.ignore, record.id)
-        return Execution(self._spec, Home(store, self.name, record.session_id), arguments, call.refresh)
+        spec = attrs.evolve(self._spec, call_budget=call.budget)
+        return Execution(spec, Home(store, self.name, record.session_id), arguments, call.refresh)
 
     def loaded(self) -> Loaded:
         """Return this workflow as those need it who do not call it."""
@@ -238,7 +239,7 @@ class Workflow(Decorated, Generic[P, T]):
             executor=options.executor if executor is None else checked_executor(executor),
             debug=options.debug if debug is None else yes_or_no(debug, "debug"),
         )
-        spec = self._spec if budget is None else attrs.evolve(self._spec, budget=checked_budget(budget))
+        spec = self._spec if budget is None else attrs.evolve(self._spec, call_budget=checked_budget(budget))
         return type(self)(spec, changed)
 
     # Shared by the colours

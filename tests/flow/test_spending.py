@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentflow import Agent, Budget, Context, RetryPolicy, cached_step, get_run, list_runs, workflow
-from agentflow.exceptions import BudgetExceeded, OutputInvalid, UsageError
+from agentflow.exceptions import BudgetExceeded, OutputInvalid, RunFailed, UsageError
 from agentflow.messages import ModelResponse, TextPart, ToolCall, Usage
 from agentflow.testing import FunctionModel, ScriptedModel
 
@@ -202,6 +202,30 @@ def test_what_earlier_attempts_have_paid_counts(cache):
     if cache:
         assert flow.with_options(budget=Budget(requests=5))() == (5, 1.25)
         assert len(model.requests) == 5
+
+
+def test_the_budget_of_a_call_is_kept_when_its_run_is_resumed():
+    """Who resumes a run need not know what it may spend, and what earlier attempts have paid counts."""
+    model, fails = priced(9), [True]
+    agent = Agent(model)
+
+    @workflow(budget=Budget(requests=9))
+    def flow() -> None:
+        for n in range(5):
+            agent.run(str(n))
+            if fails:
+                fails.clear()
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        flow.with_options(budget=Budget(requests=3, seconds=timedelta(hours=1)))()
+    (run,) = list_runs(workflow=flow.name)
+
+    with pytest.raises(RunFailed, match="the budget of 3 requests is spent"):
+        run.resume().result(timeout=60)
+
+    assert len(model.requests) == 3
+    assert run.usage.requests == 3
 
 
 def test_a_step_keeps_its_answers_when_the_budget_ends():
