@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar, overload
 
 import attrs
@@ -19,13 +18,14 @@ from agentflow._agent_driver import AnyDriver, AsyncTextStream, Driver, Memory, 
 from agentflow._conversation import OUTPUT_TOOL, AgentResult, Conversation, Terms
 from agentflow._history import SUMMARIZE, History
 from agentflow._instructions import form_for, points, system_prompt
+from agentflow._model_overrides import model_in_force, overridden, replaced_everywhere
 from agentflow._output import Output
 from agentflow.exceptions import UsageError
 from agentflow.messages import ModelSettings
 from agentflow.tools._base import Tool, make_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from typing_extensions import Unpack
 
@@ -46,43 +46,8 @@ __all__ = [
 T = TypeVar("T")
 U = TypeVar("U")
 
-_OVERRIDES: Final[ContextVar[Mapping[Agent[Any] | None, Model]]] = ContextVar("agentflow_models", default={})  # noqa: B039 - never changed, only replaced
-"""The models in force in place of the agents' own; that of None is for every agent."""
-
-
 _MOST_VERSIONS: Final = 64
 """So many versions of one agent are remembered: it has another one with each model that tests put in force."""
-
-_EVERYWHERE: Final[list[Callable[[Model], Model]]] = []
-"""Give the model to use in place of an agent's own in the whole process, where it has no override; the last one counts."""
-
-
-@contextmanager
-def replaced_everywhere(replace: Callable[[Model], Model]) -> Generator[None]:
-    """Put models in force in every thread and task, for agents that have no override.
-
-    Args:
-        replace: Given an agent's own model, returns the one to use.
-    """
-    _EVERYWHERE.append(replace)
-    try:
-        yield
-    finally:
-        _EVERYWHERE.remove(replace)
-
-
-@contextmanager
-def overridden(chosen: Mapping[Agent[Any] | None, Model]) -> Generator[None]:
-    """Put models in force in this thread or task and what it starts.
-
-    Args:
-        chosen: The models by agent. The one of None is for every agent, also for those overridden before.
-    """
-    token = _OVERRIDES.set({**({} if None in chosen else _OVERRIDES.get()), **chosen})
-    try:
-        yield
-    finally:
-        _OVERRIDES.reset(token)
 
 
 class _Options(TypedDict, total=False):
@@ -400,12 +365,7 @@ class Agent(Generic[T]):
         return self.__agentflow_version__()
 
     def _model_in_force(self) -> Model:
-        overrides = _OVERRIDES.get()
-        for known in (*self.known_as(), None):
-            if known in overrides:
-                return overrides[known]
-        own = self._own_model()
-        return _EVERYWHERE[-1](own) if _EVERYWHERE else own
+        return model_in_force(self.known_as(), self._own_model)
 
     def _own_model(self) -> Model:
         if not isinstance(self.model, str):

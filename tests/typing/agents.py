@@ -7,7 +7,7 @@ from typing import Any, Literal, assert_type
 
 from pydantic import BaseModel
 
-from agentflow import Agent, AgentResult
+from agentflow import Agent, AgentResult, Budget, History, Team
 from agentflow._agent import AsyncTextStream, TextStream
 from agentflow.exceptions import ModelTimeout
 from agentflow.messages import (
@@ -172,3 +172,20 @@ def models_are_typed() -> None:
     assert_type(message.parts, tuple[TextPart | ImagePart | FilePart | CachePoint, ...])
     assert_type(ModelResponse().reasoning, str)
     ModelSettings(reasoning="high", cache_prompt="1h", parallel_tool_calls=False)
+
+
+# --- teams are agents, histories and budgets are options
+
+team = Team(searcher, [text, searcher])
+assert_type(team, Team[SearchResults])
+assert_type(team.run("p").output, SearchResults)
+assert_type(Team(searcher, [text], mode="collaborate", name="n"), Team[SearchResults])
+assert_type(Team(searcher, [text], mode="route"), Team[Any])
+Team(searcher, [text], mode="vote")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+Agent("openai:x", name="n", history=True)
+Agent("openai:x", name="n", history=History(max_messages=3, summarize=text))
+Agent("openai:x", history=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+assert_type(Budget(tokens=3).cost, float | None)
+assert_type(text.run("p").usage.cost, float | None)
+assert_type(tool(search, timeout=3.0)("x"), list[str])
