@@ -283,6 +283,32 @@ def test_remembered_results_are_listed_and_forgotten(own):
     assert json.loads(said(own, "forget", "flows:post", "demo", "--list", "--json")) == []
 
 
+def test_a_store_is_examined(own):
+    """A sound one has no problem, and a damaged one says what to do and exits with 1."""
+    sound = json.loads(said(own, "doctor", "--json"))
+    assert not [finding for finding in sound["findings"] if finding["severity"] == "problem"]
+    assert sound["size"]["file_bytes"] > 0
+    assert "findings" in said(own, "doctor")
+
+    store_at(str(own / ".agentflow")).close()
+    (own / ".agentflow" / "cache.db").write_bytes(b"no database")
+    done = called(own, "doctor")
+
+    assert done.returncode == 1
+    assert "problem: " in done.stdout
+
+
+def test_what_is_old_is_counted_first_and_then_removed(own):
+    """Nothing is removed without `--yes`, and what is meant must be said."""
+    counted = json.loads(said(own, "prune", "--older-than", "0", "--json"))
+    assert (counted["dry_run"], counted["entries"], counted["runs"]) == (True, 2, 3)
+    assert len(json.loads(said(own, "runs", "--json"))) == 3
+
+    assert "removed:" in said(own, "prune", "--older-than", "0", "--yes")
+    assert json.loads(said(own, "runs", "--json")) == []
+    assert called(own, "prune").returncode == 1
+
+
 @pytest.mark.parametrize("shell", ["zsh", "fish"])  # bash is asked for its version first, which takes a process
 def test_shells_complete_commands(tmp_path, shell):
     """The program prints what the shell needs."""

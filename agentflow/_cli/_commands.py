@@ -4,5 +4,19 @@ from agentflow._cli._acting import forget
 from agentflow._cli._app import agentflow, completion
 from agentflow._cli._looking import events, runs, show, state, steps
 from agentflow._cli._running import cancel, resume
+from agentflow._cli._upkeep import doctor, prune
 
-__all__ = ["agentflow", "cancel", "completion", "events", "forget", "resume", "runs", "show", "state", "steps"]
+__all__ = [
+    "agentflow",
+    "cancel",
+    "completion",
+    "doctor",
+    "events",
+    "forget",
+    "prune",
+    "resume",
+    "runs",
+    "show",
+    "state",
+    "steps",
+]
