@@ -7,8 +7,10 @@ whatever but hits waits is written after a moment by the flusher if nothing else
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
@@ -90,6 +92,13 @@ class Outbox:
         self._due = 0.0
         self._is_writing = False
         self._is_closed = False
+        _living.add(self)
+
+    def forget_threads(self) -> None:
+        """Begin anew in a forked child: what waits is the parent's to write, and whoever held the lock is not here."""
+        self._mutex = threading.RLock()
+        self._notes, self._open, self.weight, self._is_urgent = [], {}, 0, False
+        self._is_writing = False
 
     # Saying
 
@@ -271,3 +280,15 @@ def _as_json(item: Any) -> Any:
 
 def _named(value: object) -> str:
     return f"<{type(value).__qualname__}>"
+
+
+_living: Final[weakref.WeakSet[Outbox]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for outbox in list(_living):
+        outbox.forget_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import threading
 import time
@@ -458,3 +459,20 @@ def test_a_reader_that_reconnects_sees_each_event_once():
 
     assert [event.seq for event in seen] == list(range(1, len(seen) + 1))
     assert items_of(seen) == list(range(3000))
+
+
+def test_a_forked_child_leaves_its_parents_events_alone():
+    """What the parent had said and not yet written is the parent's to write, and a lock that was held at the fork holds up nobody."""
+
+    @workflow
+    def flow(ctx: Context) -> int:
+        outbox = ctx._frame.run.outbox
+        ctx.emit("said")
+        with outbox._mutex:  # so that nobody writes it meanwhile
+            pid = os.fork()
+            if pid == 0:
+                os._exit(outbox.weight + outbox._mutex._is_owned())
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert flow() == 0
+    assert [event.type for event in newest(flow).events()].count("emitted") == 1
