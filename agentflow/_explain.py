@@ -6,6 +6,7 @@ It only reads, so it can be asked at any time and by any process. The verdict it
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -231,7 +232,9 @@ def _refused_in(call: StepCall, run_id: str) -> float | None:
     for event in reversed(events):
         if key not in event.data or b"step_completed" not in event.data:
             continue
-        said: object = pydantic_core.from_json(event.data)
+        said: object = None
+        with contextlib.suppress(ValueError):  # a damaged event explains nothing
+            said = pydantic_core.from_json(event.data)
         if isinstance(said, dict) and said.get("type") == "step_completed" and said.get("remembered") is False:
             return event.at
     return None

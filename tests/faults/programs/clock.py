@@ -64,8 +64,9 @@ if __name__ == "__main__":
     jumping(10)
     run = jumping.session("default").runs()[0]
     SHIFT[0] = 0.0
-    told["seconds of steps"] = [event.seconds for event in run.events() if event.type == "step_completed"]
-    told["order"] = [event.seq for event in run.events()] == list(range(1, len(run.events()) + 1))
+    events = list(run.events(follow=False))
+    told["seconds of steps"] = [event.seconds for event in events if event.type == "step_completed"]
+    told["order"] = [event.seq for event in events] == list(range(1, len(events) + 1))
     told["status"] = run.status.value
     told["utc"] = run.started_at.utcoffset() is not None
     print(json.dumps(told))

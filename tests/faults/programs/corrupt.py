@@ -135,7 +135,15 @@ def read(directory: Path) -> dict[str, int]:
         calls[f"state {n}"] = lambda n=n: session.state.get(f"run/{n}")
     calls |= {
         "runs": lambda: [
-            (run.status, run.attempt, run.error, run.started_at, run.finished_at, run.events(), run.children())
+            (
+                run.status,
+                run.attempt,
+                run.error,
+                run.started_at,
+                run.finished_at,
+                list(run.events(follow=False)),
+                run.children(),
+            )
             for run in session.runs()
         ],
         "steps": lambda: session.steps() + streams.steps(),

@@ -91,7 +91,7 @@ class Guard:
     """What the interpreter did that it must not."""
 
     def __init__(self, inside: Path) -> None:
-        self.inside = (str(inside), "/dev/")
+        self.inside = (str(inside), "/dev/", "/proc/self/mountinfo")
         self.watching = False
         self.seen: list[str] = []
         sys.addaudithook(self)
@@ -157,7 +157,10 @@ def use(directory: Path) -> Counter[str]:
             for n in range(STEPS)
         ),
         lambda: dict(session.state),
-        lambda: [(run.status, run.error, run.started_at, run.events(), run.children()) for run in session.runs()],
+        lambda: [
+            (run.status, run.error, run.started_at, list(run.events(follow=False)), run.children())
+            for run in session.runs()
+        ],
         session.steps,
         lambda: _flow.flow("run", STEPS),
         lambda: _flow.flow("another", 1),
