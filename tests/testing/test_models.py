@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 
 from agentflow import Agent, Context, cached_step, workflow
 from agentflow.exceptions import UsageError
-from agentflow.testing import ScriptedModel, TestModel, no_model_requests, override_models
+from agentflow.testing import ScriptedModel, TestModel, fresh_store, no_model_requests, override_models
 from agentflow.testing._samples import sample
 
 
@@ -199,7 +199,7 @@ def test_an_override_holds_for_every_agent_in_steps_maps_and_threads():
     def flow(ctx: Context) -> list[str]:
         return ctx.map(ask, range(4))
 
-    with override_models(TestModel("Yes.")):
+    with fresh_store(), override_models(TestModel("Yes.")):
         assert flow() == ["Yes."] * 4
     with no_model_requests("the block has ended"), pytest.raises(UsageError, match="the block has ended"):
         one.run("Go")
