@@ -1,6 +1,6 @@
 """What a model request through an agent costs over the same bytes through bare httpx, on loopback; see docs/performance.md.
 
-    python benchmarks/requests.py
+    python benchmarks/providers.py
 
 The server is a process of its own that answers at once. Agent and bare client take turns in every repeat, and each ratio is that of
 one repeat: the machine's speed changes by the minute, the ratio does not. Shown are medians.
