@@ -21,7 +21,7 @@ from agentflow._instructions import form_for, points, system_prompt
 from agentflow._model_overrides import model_in_force, overridden, replaced_everywhere
 from agentflow._output import Output
 from agentflow.exceptions import UsageError
-from agentflow.messages import ModelSettings
+from agentflow.messages import ModelSettings, UserMessage
 from agentflow.tools._base import Tool, make_tool
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Agent(Generic[T]):
         model = self.model if isinstance(self.model, str) else self.model.name
         return f"Agent({model!r})" if self.name is None else f"Agent({model!r}, name={self.name!r})"
 
-    def run(self, prompt: str) -> AgentResult[T]:
+    def run(self, prompt: str | UserMessage) -> AgentResult[T]:
         """Answer a prompt: ask the model, call tools one after another as it wants, until it is done.
 
         An exception of a tool passes through unchanged, with a note that names the tool.
@@ -195,6 +195,9 @@ class Agent(Generic[T]):
         assert Agent(ScriptedModel(["Hello!"])).run("Say hello").output == "Hello!"
         ```
 
+        Args:
+            prompt: What to answer; `UserMessage.of("What is this?", ImagePart.from_path("cat.png"))` where it is more than text.
+
         Raises:
             UsageError: If a tool is async.
             ModelError: If the model fails, or answers with something that cannot be used.
@@ -205,7 +208,7 @@ class Agent(Generic[T]):
             pass
         return stream.result
 
-    async def arun(self, prompt: str) -> AgentResult[T]:
+    async def arun(self, prompt: str | UserMessage) -> AgentResult[T]:
         """Do what `run` does without blocking: calls of one turn run at once, sync tools in threads.
 
         ```python
@@ -226,7 +229,7 @@ class Agent(Generic[T]):
                 pass
         return stream.result
 
-    def stream(self, prompt: str) -> TextStream[T]:
+    def stream(self, prompt: str | UserMessage) -> TextStream[T]:
         """Do what `run` does and yield the model's text as it comes, also what it says beside calls of tools.
 
         Inside a generator, `(yield from agent.stream(prompt)).output` passes the text on and gives the result.
@@ -246,7 +249,7 @@ class Agent(Generic[T]):
         driver = self.driver(prompt, sync=True)
         return TextStream(driver.talk, driver.converse(whole=False))
 
-    def astream(self, prompt: str) -> AsyncTextStream[T]:
+    def astream(self, prompt: str | UserMessage) -> AsyncTextStream[T]:
         """Do what `stream` does, with `async for`; use `async with` where you may stop early.
 
         ```python
@@ -381,8 +384,11 @@ class Agent(Generic[T]):
 
     def driver(self, prompt: object, *, sync: bool) -> AnyDriver[T]:
         """Return what drives one run, with the model now in force."""
-        if not isinstance(prompt, str):
-            raise UsageError(f"{self!r} was given a {type(prompt).__qualname__} as prompt: a prompt is a str")
+        if not isinstance(prompt, str | UserMessage):
+            raise UsageError(
+                f"{self!r} was given a {type(prompt).__qualname__} as prompt: a prompt is a str, "
+                "or, with images and files, a UserMessage.of(...)"
+            )
         if sync and (slow := [each.name for each in self.tools if each.only_async]):
             raise UsageError(f"tool {slow[0]!r} of {self!r} is async: use arun() or astream(), or give it a sync tool")
         model = self._model_in_force()

@@ -213,7 +213,7 @@ class Conversation(Generic[T]):
         spent: What each paid answer has used, those of agents that its tools have asked included.
     """
 
-    def __init__(self, terms: Terms[T], prompt: str) -> None:
+    def __init__(self, terms: Terms[T], prompt: str | UserMessage) -> None:
         self._terms = terms
         self._messages: list[Message] = [] if terms.system is None else [SystemMessage(content=terms.system)]
         self._begin = len(self._messages)
@@ -224,7 +224,7 @@ class Conversation(Generic[T]):
         self._heard: list[str] = []
         self._shown: T | Unset = UNSET
         self._next: Action[T]
-        self._say(UserMessage(content=prompt))
+        self._say(UserMessage(content=prompt) if isinstance(prompt, str) else prompt)
 
     def recall(self, messages: Sequence[Message], summary: str | None) -> None:
         """Take what was said before, word for word and as a summary; to be done before anything else."""

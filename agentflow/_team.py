@@ -23,7 +23,7 @@ from agentflow._agent import Agent, check_agent
 from agentflow._agent_driver import in_place, together
 from agentflow._conversation import AgentResult
 from agentflow.exceptions import UsageError
-from agentflow.messages import Usage
+from agentflow.messages import TextPart, Usage, UserMessage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
@@ -141,14 +141,14 @@ class Team(Agent[T]):
 
     def driver(self, prompt: object, *, sync: bool) -> AnyDriver[T]:
         """Return what drives one run, with the models now in force."""
-        if self.mode == "coordinate" or not isinstance(prompt, str):
+        if self.mode == "coordinate" or not isinstance(prompt, str | UserMessage):
             return super().driver(prompt, sync=sync)
         if self.mode == "route":
-            return _Route(self, self._chooser().driver(prompt, sync=sync), sync=sync)
+            return _Route(self, prompt, self._chooser().driver(prompt, sync=sync), sync=sync)
         members = [member.driver(prompt, sync=sync) for member in self.members]
         return _Collaboration(self, prompt, members, sync=sync)
 
-    def answering(self, prompt: str, *, sync: bool) -> AnyDriver[T]:
+    def answering(self, prompt: str | UserMessage, *, sync: bool) -> AnyDriver[T]:
         """Return what drives the leader's own answer."""
         return super().driver(prompt, sync=sync)
 
@@ -231,8 +231,14 @@ class _Relayed(Generic[T]):
 class _Route(_Relayed[T]):
     """The leader chooses, the chosen one answers."""
 
-    def __init__(self, team: Team[T], chooser: AnyDriver[dict[str, str]], *, sync: bool) -> None:
+    def __init__(
+        self, team: Team[T], prompt: str | UserMessage, chooser: AnyDriver[dict[str, str]], *, sync: bool
+    ) -> None:
         super().__init__(team, sync=sync)
+        # The leader writes the task anew, in words; images and files go on as they are.
+        self._media = (
+            [] if isinstance(prompt, str) else [part for part in prompt.parts if not isinstance(part, TextPart)]
+        )
         self._chooser = chooser
 
     def converse(self, *, whole: bool) -> Generator[str, None, AgentResult[T]]:
@@ -250,7 +256,8 @@ class _Route(_Relayed[T]):
 
     def _chosen(self, choice: AgentResult[dict[str, str]]) -> AnyDriver[T]:
         member = next(each for each in self.team.members if each.name == choice.output["member"])
-        answering = cast("AnyDriver[T]", member.driver(choice.output["task"], sync=self._sync))
+        task = UserMessage.of(choice.output["task"], *self._media)
+        answering = cast("AnyDriver[T]", member.driver(task, sync=self._sync))
         self.talk.talk = answering.talk
         return answering
 
@@ -258,7 +265,9 @@ class _Route(_Relayed[T]):
 class _Collaboration(_Relayed[T]):
     """All members answer at once, the leader makes one answer of theirs."""
 
-    def __init__(self, team: Team[T], prompt: str, members: Sequence[AnyDriver[Any]], *, sync: bool) -> None:
+    def __init__(
+        self, team: Team[T], prompt: str | UserMessage, members: Sequence[AnyDriver[Any]], *, sync: bool
+    ) -> None:
         super().__init__(team, sync=sync)
         self._prompt = prompt
         self._members = members
@@ -291,7 +300,9 @@ class _Collaboration(_Relayed[T]):
     def _answering(self, results: Sequence[AgentResult[Any]]) -> AnyDriver[T]:
         answers = zip(self.team.members, results, strict=True)
         heard = "\n\n".join(f"## {member.name}\n{_text(result.output)}" for member, result in answers)
-        prompt = f"{self._prompt}\n\nThe members of your team were asked this and have answered:\n\n{heard}"
+        told = f"\n\nThe members of your team were asked this and have answered:\n\n{heard}"
+        asked = self._prompt
+        prompt = f"{asked}{told}" if isinstance(asked, str) else UserMessage.of(*asked.parts, told)
         answering = self.team.answering(prompt, sync=self._sync)
         self.talk.talk = answering.talk
         return answering

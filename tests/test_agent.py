@@ -31,6 +31,7 @@ from agentflow.exceptions import (
     UsageError,
 )
 from agentflow.messages import (
+    ImagePart,
     ModelRequest,
     ModelResponse,
     ModelSettings,
@@ -62,7 +63,7 @@ def call(identity: str, name: str, arguments: str = "{}") -> ToolCall:
     return ToolCall(id=identity, name=name, arguments=arguments)
 
 
-Ask: TypeAlias = "Callable[[Agent[Any], str], Awaitable[AgentResult[Any]]]"
+Ask: TypeAlias = "Callable[[Agent[Any], Any], Awaitable[AgentResult[Any]]]"
 
 
 async def by_run(agent: Agent[Any], prompt: str) -> AgentResult[Any]:
@@ -1233,3 +1234,18 @@ def test_the_streams_can_be_named_in_annotations() -> None:
     """Both are generic classes."""
     assert TextStream[str].__origin__ is TextStream  # type: ignore[attr-defined]
     assert AsyncTextStream[str].__origin__ is AsyncTextStream  # type: ignore[attr-defined]
+
+
+async def test_a_prompt_may_have_images_and_files(ask: Ask) -> None:
+    """They reach the model as they were given, and are part of the conversation; anything else is refused."""
+    said = UserMessage.of("What is this?", ImagePart(data=bytes.fromhex("89504e470d0a1a0a")))
+    model = ScriptedModel(["A cat."])
+
+    result = await ask(Agent(model), said)
+
+    assert model.requests[0].messages[-1] == said
+    assert result.messages[0] == said
+    with pytest.raises(
+        UsageError, match=r"was given a bytes as prompt: a prompt is a str, or, with images and files, a UserMessage"
+    ):
+        await ask(Agent(model), b"What?")

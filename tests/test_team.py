@@ -11,28 +11,28 @@ from pydantic import BaseModel
 
 from agentflow import Agent, AgentResult, Team, cached_step, workflow
 from agentflow.exceptions import OutputInvalid, UsageError
-from agentflow.messages import ModelResponse, TextPart, ToolCall, Usage
+from agentflow.messages import ImagePart, ModelResponse, TextPart, ToolCall, Usage, UserMessage
 from agentflow.testing import FunctionModel, ScriptedModel, fresh_store
 
-Ask: TypeAlias = Callable[[Agent[Any], str], Awaitable[AgentResult[Any]]]
+Ask: TypeAlias = Callable[[Agent[Any], Any], Awaitable[AgentResult[Any]]]
 
 
-async def by_run(agent: Agent[Any], prompt: str) -> AgentResult[Any]:
+async def by_run(agent: Agent[Any], prompt: Any) -> AgentResult[Any]:
     return agent.run(prompt)
 
 
-async def by_arun(agent: Agent[Any], prompt: str) -> AgentResult[Any]:
+async def by_arun(agent: Agent[Any], prompt: Any) -> AgentResult[Any]:
     return await agent.arun(prompt)
 
 
-async def by_stream(agent: Agent[Any], prompt: str) -> AgentResult[Any]:
+async def by_stream(agent: Agent[Any], prompt: Any) -> AgentResult[Any]:
     stream = agent.stream(prompt)
     for _ in stream:
         pass
     return stream.result
 
 
-async def by_astream(agent: Agent[Any], prompt: str) -> AgentResult[Any]:
+async def by_astream(agent: Agent[Any], prompt: Any) -> AgentResult[Any]:
     async with agent.astream(prompt) as stream:
         async for _ in stream:
             pass
@@ -131,6 +131,23 @@ async def test_in_collaboration_all_answer_at_once_and_the_leader_makes_one_of_i
     assert told(leader_says).startswith("Well?\n\n")
     assert told(leader_says).endswith('## ann\nyes\n\n## bob\n{"lines":["no"]}')
     assert result.usage.requests == 3
+
+
+@pytest.mark.parametrize("mode", ["coordinate", "route", "collaborate"])
+async def test_images_are_seen_by_whoever_answers(ask: Ask, mode: Any) -> None:
+    """What is asked with an image has it for the leader, and where members are asked by a team, for them."""
+    image = ImagePart(data=bytes.fromhex("89504e470d0a1a0a"))
+    leader_says, poet_says = says('{"member": "poet", "task": "Write."}' if mode == "route" else "All"), says("a poem")
+    team = Team(Agent(leader_says), [Agent(poet_says, name="poet")], mode=mode)
+
+    await ask(team, UserMessage.of("What is this?", image))
+
+    asked = [model.requests[0].messages[-1] for model in (leader_says, poet_says) if model.requests]
+    assert len(asked) == (1 if mode == "coordinate" else 2)
+    assert all(image in message.parts for message in asked)
+    assert [message.text.partition("\n")[0] for message in asked][-1] == (
+        "Write." if mode == "route" else "What is this?"
+    )
 
 
 @pytest.mark.parametrize("mode", ["coordinate", "route", "collaborate"])
