@@ -12,7 +12,7 @@ import time
 import weakref
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from agentflow.exceptions import PayloadTooLarge, UsageError
 from agentflow.stores import _schema
@@ -34,7 +34,7 @@ from agentflow.stores._size import disk_size
 from agentflow.stores._writing import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
     from agentflow.stores._base import Entry, EntryFilter, EventRecord, Fence, RunFilter, RunRecord, Transaction
@@ -378,19 +378,18 @@ def _close(commits: CommitQueue, readers: Readers, writer: Writer, locks: LockFi
 
 
 def _write(transaction: Transaction, writing: Writing) -> None:
-    _check_fence(writing, transaction.fence)
+    numbers = _check_fence(writing, transaction.fence) if transaction.fence else {}
     _check_revisions(writing, transaction)
     for key in transaction.forget:
         _forget(writing, key)
     for entry in transaction.entries:
         writing.put(entry.key, entry.payload)
-        writing.execute(_schema.PUT_ENTRY, (*_value_id(writing, entry.key), *_schema.entry_row(entry)))
+        writing.execute(_schema.PUT_ENTRY, _schema.entry_row(entry))
         if entry.pieces is not None:
             _put_pieces(writing, entry.step, entry.version, entry.pieces)
     for write in transaction.state:
         writing.execute(_schema.PUT_STATE, bound((write.workflow, write.session_id, write.key, write.value)))
-    for event in transaction.events:
-        writing.execute(_schema.PUT_EVENT, bound((event.run_id, event.run_id, event.at, event.data)))
+    _put_events(writing, transaction.events, numbers)
     if transaction.run:
         writing.execute(_schema.PUT_RUN, _schema.run_row(transaction.run))
 
@@ -402,22 +401,35 @@ def _put_pieces(writing: Writing, step: str, version: str, pieces: Mapping[str, 
 
 
 def _forget(writing: Writing, key: str) -> None:
-    found = _value_id(writing, key)
+    found = writing.execute(_schema.VALUE_ID, (to_text(key),)).fetchone()
     if found:
         for statement in _schema.FORGET:
             writing.execute(statement, found)
 
 
-def _value_id(writing: Writing, key: str) -> tuple[int, ...]:
-    return writing.execute(_schema.VALUE_ID, bound((key,))).fetchone() or ()
+def _put_events(writing: Writing, events: Iterable[EventRecord], numbers: dict[str, int]) -> None:
+    """Write events, numbered from what stands there: `numbers` has the last one of some runs."""
+    rows: list[tuple[Any, ...]] = []
+    for event in events:
+        run_id = event.run_id
+        if run_id not in numbers:
+            numbers[run_id] = _run_now(writing, run_id)[1]
+        numbers[run_id] += 1
+        rows.append((to_text(run_id), numbers[run_id], event.at, event.data))
+    if rows:
+        writing.executemany(_schema.PUT_EVENT, rows)
 
 
-def _check_fence(writing: Writing, fence: Fence | None) -> None:
-    if fence is None:
-        return
-    row = writing.execute(_schema.RUN_OWNER, bound((fence.run_id,))).fetchone()
-    if (_schema.name_of(row) if row else "") != fence.owner:
+def _check_fence(writing: Writing, fence: Fence) -> dict[str, int]:
+    """Refuse a run that is not its owner's any more; return the number of its last event."""
+    owner, last = _run_now(writing, fence.run_id)
+    if owner != fence.owner:
         raise lost_run(fence.run_id)
+    return {fence.run_id: last}
+
+
+def _run_now(writing: Writing, run_id: str) -> tuple[str, int]:
+    return _schema.run_now_of(writing.execute(_schema.RUN_NOW, (to_text(run_id),)).fetchone())
 
 
 def _check_revisions(writing: Writing, transaction: Transaction) -> None:

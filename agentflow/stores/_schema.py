@@ -33,6 +33,7 @@ __all__ = [
     "name_of",
     "pieces_of",
     "recent_query",
+    "run_now_of",
     "run_of",
     "run_row",
     "runs_query",
@@ -82,9 +83,9 @@ _ENTRY_COLUMNS: Final = (
     "key, kind, workflow, session_id, scope, step, version, arguments, run_id, created_at, size, tags"
 )
 _ENTRY_TYPES: Final = (str,) * 9 + (float, int, str)
-PUT_ENTRY: Final = (
-    f"INSERT OR REPLACE INTO af_entries (id, {_ENTRY_COLUMNS}, detail) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-)
+# With the rowid of its value, which was written just before.
+PUT_ENTRY: Final = f"""INSERT OR REPLACE INTO af_entries (id, {_ENTRY_COLUMNS}, detail)
+    VALUES (({VALUE_ID.replace("?", "?1")}),?1,?,?,?,?,?,?,?,?,?,?,?,?)"""
 PIECES: Final = "SELECT pieces FROM af_versions WHERE step = ? AND version = ?"
 PUT_PIECES: Final = "INSERT INTO af_versions (step, version, pieces) VALUES (?, ?, ?)"
 FORGET: Final = ("DELETE FROM af_entries WHERE id = ?", "DELETE FROM Cache WHERE rowid = ?")
@@ -104,11 +105,11 @@ _END_OF_TIME: Final = 253_402_300_800.0  # the year 10 000, which no datetime ho
 _OPTIONAL_BYTES: Final = (bytes, NoneType)
 _RUN_TYPES: Final = (*(str,) * 5, int, str, str, float, (float, NoneType), _OPTIONAL_BYTES, _OPTIONAL_BYTES, str)
 RUN: Final = f"SELECT {_RUN_COLUMNS} FROM af_runs WHERE number = (SELECT number FROM af_runs WHERE id = ?)"
-RUN_OWNER: Final = "SELECT owner FROM af_runs WHERE id = ?"
-
-# Numbered in the transaction, so that the order of numbers is the order in which readers see them: no gap, ever.
-PUT_EVENT: Final = """INSERT INTO af_events (run_id, seq, at, data)
-    VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM af_events WHERE run_id = ?), ?, ?)"""
+# Whose a run is and how many events it has, in one look: a commit wants to know both. Events are numbered in the transaction
+# that writes them, so that the order of numbers is the order in which readers see them: no gap, ever.
+RUN_NOW: Final = """SELECT coalesce((SELECT owner FROM af_runs WHERE id = ?1), ''),
+    coalesce((SELECT max(seq) FROM af_events WHERE run_id = ?1), 0)"""
+PUT_EVENT: Final = "INSERT INTO af_events (run_id, seq, at, data) VALUES (?, ?, ?, ?)"
 EVENTS: Final = "SELECT run_id, seq, at, data FROM af_events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
 LAST_EVENT: Final = "SELECT run_id, seq, at, data FROM af_events WHERE run_id = ? ORDER BY seq DESC LIMIT 1"
 
@@ -166,6 +167,12 @@ def _checked(row: Sequence[Any], types: Sequence[Any]) -> list[Any]:
 def name_of(row: Sequence[Any]) -> str:
     """Return the one string of a row."""
     return str(_checked(row, (str,))[0])
+
+
+def run_now_of(row: Sequence[Any]) -> tuple[str, int]:
+    """Return whose a run is, and the number of its last event."""
+    owner, last = _checked(row, (str, int))
+    return owner, last
 
 
 def state_of(row: Sequence[Any]) -> StateRow:

@@ -177,6 +177,11 @@ class Writing:
         assert self._cache is not None
         return self._cache.execute(statement, values)
 
+    def executemany(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        """Execute a statement for each row; strings in them must be `bound` already."""
+        assert self._cache is not None
+        self._cache.executemany(statement, rows)
+
     def put(self, key: str, value: bytes) -> None:
         """Set a value in diskcache's table."""
         assert self._cache is not None
