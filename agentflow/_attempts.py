@@ -136,7 +136,7 @@ class Attempts:
             steps=(*call.caller.steps, spec.name),
             token=Token(),
             tokens=(*call.caller.lineage, *((call.run.token,) if call.run else ())),
-            idempotency_key=call.idempotency_key,
+            identify=call.idempotency_key,
         )
         frame.state = StepState(call.caller.state, spec.name, spec.reads if call.key else None, frame.use)
         return frame

@@ -147,6 +147,7 @@ class StepCall:
         self._owner: tuple[str, ...] = ()
         self.key = self._key()
         self._stream = (spec.name, self.key)
+        self._name = "" if self.key else uuid.uuid4().hex
         self._deadline: float | None = None
         self._own_timeouts: list[StepTimeout] = []
         self._has_lock = False
@@ -169,14 +170,13 @@ class StepCall:
         self.version = self.spec.version_text
         return entry_key("step", *owner, self.spec.name, self.version, self.digest)
 
-    @property
     def idempotency_key(self) -> str:
-        """What names the call to systems outside, in every attempt; for a call that is remembered nowhere, another one each time.
+        """Return what names the call to systems outside, in every attempt; of a call that is remembered nowhere, no other call has it.
 
         The same for an edited step, too, whose call it still is; but what is meant to happen again after its time is another call.
         """
         if not self.key:
-            return uuid.uuid4().hex
+            return self._name
         again = self.run_id if self.spec.ttl is not None else ""
         return entry_key("idempotency", *self._owner, self.spec.name, self.digest, again)
 

@@ -5,8 +5,8 @@ The lock says that somebody has the run, and the fence of the first write that n
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -108,7 +108,7 @@ class Claims:
             workflow=self.home.workflow,
             session_id=self.home.session_id,
             call=self.call,
-            owner=uuid.uuid4().hex,
+            owner=os.urandom(16).hex(),
             parent_id=parent_id,
             started_at=time.time(),
             arguments=arguments,
@@ -155,7 +155,7 @@ def following(record: RunRecord) -> Claim:
             record,
             status=RunStatus.RUNNING,
             attempt=record.attempt + 1,
-            owner=uuid.uuid4().hex,
+            owner=os.urandom(16).hex(),
             finished_at=None,
             error="",
         ),

@@ -30,7 +30,7 @@ _NOTHING: Final = "nothing"
 _json: Final = json.JSONEncoder(separators=(",", ":")).encode  # made once: to make it costs more than to use it
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # made in half the time
 class Counted:
     """Values of one kind that count in a call's key.
 
@@ -52,7 +52,7 @@ class Counted:
             yield (self.kind, text), (mark(encoded), sketched(self.values[text], text))
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # made in half the time
 class Detail:
     """The parts of one call: a mark and a sketch for each kind and name."""
 

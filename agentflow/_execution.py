@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
-import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +180,7 @@ class Execution:
         return (yield from named.opened(lambda record: self._recorded(record, decode), check))
 
     def _opening_new(self, run_id: str | None = None, parent_id: str = "") -> Generator[Ask, None, bool]:
-        claim = self._claims.new(run_id or uuid.uuid4().hex, self._stored_call(), parent_id)
+        claim = self._claims.new(run_id or os.urandom(16).hex(), self._stored_call(), parent_id)
         return claim is not None and (yield from self._opened(claim))
 
     def _stored_call(self, executor: str = "") -> bytes | None:
@@ -256,7 +256,7 @@ class Execution:
         for claim in self._claims.left():
             if (yield from self._queued(claim)):
                 return claim.waiting
-        fresh = self._claims.new(uuid.uuid4().hex, self._stored_call(executor))
+        fresh = self._claims.new(os.urandom(16).hex(), self._stored_call(executor))
         assert fresh
         yield from self._queued(fresh)
         return fresh.waiting

@@ -29,7 +29,7 @@ from agentflow.exceptions import NoActiveRun
 from agentflow.stores._base import Entry, Fence, RunRecord, StateWrite, Store, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from agentflow._flights import Flight
     from agentflow._listening import Listener
@@ -210,7 +210,12 @@ class Frame:
     samples: Counter[tuple[str, str]] = attrs.field(factory=Counter)
     token: Token = attrs.field(factory=Token)
     tokens: tuple[Token, ...] = ()
-    idempotency_key: str = ""
+    identify: Callable[[], str] | None = None
+
+    @property
+    def idempotency_key(self) -> str:
+        """What names the step call to systems outside, `""` for a body; made when it is asked for."""
+        return self.identify() if self.identify else ""
 
     def count(self, kind: str, what: str) -> int:
         """Return how many equal things this place has asked for before in this attempt."""

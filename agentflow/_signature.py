@@ -180,6 +180,8 @@ class Shape:
 
     def spread(self, arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return bound arguments as the positional and keyword arguments of the bare function, less the context."""
+        if self._simple is not None:
+            return [arguments[name] for name, _ in self._simple], {}
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for name, parameter in self.signature.parameters.items():

@@ -1,6 +1,7 @@
 """What a store keeps and what it promises: records, one transaction, and the protocol over both.
 
 Everything above speaks of records in these terms; nothing above knows of files or SQL.
+Most are made in every call, and so without slots: frozen, they are made in half the time.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def handover_lock(run_id: str) -> str:
     return f"handover:{run_id}"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Entry:
     """One remembered result.
 
@@ -122,7 +123,7 @@ class EntryFilter:
         )
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class StateRow:
     """One key of a session's state as it is stored.
 
@@ -145,7 +146,7 @@ ANY_REVISION: Final = AnyRevision.ANY_REVISION
 """Write whatever stands there: the value was not read before."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class StateWrite:
     """A change of one key of a session's state.
 
@@ -169,7 +170,7 @@ class StateChanged(Exception):  # noqa: N818 - an answer for the core, which mer
         self.rows = rows
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class EventRecord:
     """One event of a run, encoded.
 
@@ -183,7 +184,7 @@ class EventRecord:
     data: bytes
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class RunRecord:
     """One run. Which workflow, session and call it is of, its parent and its beginning stay as they were first committed.
 
@@ -211,7 +212,7 @@ class RunRecord:
     error: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class RunFilter:
     """Which runs are meant; None means any."""
 
@@ -234,7 +235,7 @@ class RunFilter:
         )
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Fence:
     """A condition of a transaction: this run still belongs to this owner (`""`: the run does not exist yet)."""
 
@@ -242,7 +243,7 @@ class Fence:
     owner: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Transaction:
     """What becomes durable together or not at all.
 

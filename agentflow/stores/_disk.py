@@ -21,7 +21,7 @@ from agentflow.stores._base import ANY_REVISION, StateChanged, StateRow
 from agentflow.stores._commits import CommitQueue
 from agentflow.stores._diskcache import connect
 from agentflow.stores._doctor import examine
-from agentflow.stores._errors import damaged, store_errors
+from agentflow.stores._errors import damaged, store_error, store_errors
 from agentflow.stores._forks import GATE, survive_forks
 from agentflow.stores._locks import LockFile
 from agentflow.stores._memory import check_sizes, failed, lost_run
@@ -324,13 +324,17 @@ class DiskStore:
 
     def try_lock(self, name: str) -> bool:
         """Take a named lock if nobody has it."""
-        with store_errors(self.path):
+        try:
             return self._locks.try_lock(f"lock:{name}")
+        except OSError as error:
+            raise store_error(error, self.path) from error
 
     def unlock(self, name: str) -> None:
         """Give a named lock back."""
-        with store_errors(self.path):
+        try:
             self._locks.unlock(f"lock:{name}")
+        except OSError as error:
+            raise store_error(error, self.path) from error
 
     def is_locked(self, name: str) -> bool:
         """Whether anybody holds a named lock."""

@@ -65,6 +65,7 @@ class MemoryStore:
         self._pieces: dict[tuple[str, str], Mapping[str, str]] = {}
         self._state: dict[tuple[str, str], dict[str, StateRow]] = {}
         self._runs: dict[str, RunRecord] = {}
+        self._calls: dict[tuple[str, str, str], dict[str, None]] = {}  # the runs of each call
         self._events: dict[str, list[EventRecord]] = {}
         self._locks: set[str] = set()
         survive_forks(self)
@@ -126,7 +127,8 @@ class MemoryStore:
             self._entries.pop(key, None)
         for entry in transaction.entries:
             self._entries.pop(entry.key, None)  # so that it stands last again
-            self._entries[entry.key] = attrs.evolve(entry, size=len(entry.payload), pieces=None)
+            size = len(entry.payload)
+            self._entries[entry.key] = entry if entry.size == size else attrs.evolve(entry, size=size)
             if entry.pieces is not None:
                 self._pieces.setdefault((entry.step, entry.version), entry.pieces)
         for write in transaction.state:
@@ -134,23 +136,42 @@ class MemoryStore:
             rows[write.key] = StateRow(write.value, rows.get(write.key, NOTHING).revision + 1)
         for event in transaction.events:
             events = self._events.setdefault(event.run_id, [])
-            events.append(attrs.evolve(event, seq=len(events) + 1))
+            events.append(EventRecord(event.run_id, len(events) + 1, event.at, event.data))
         if transaction.run:
-            known = self._runs.get(transaction.run.id, transaction.run)
-            self._runs[transaction.run.id] = attrs.evolve(
-                transaction.run,
-                workflow=known.workflow,
-                session_id=known.session_id,
-                call=known.call,
-                parent_id=known.parent_id,
-                started_at=known.started_at,
+            self._put_run(transaction.run)
+
+    def _put_run(self, run: RunRecord) -> None:
+        known = self._runs.get(run.id)
+        if known is None:
+            self._calls.setdefault((run.workflow, run.session_id, run.call), {})[run.id] = None
+        elif _lasting(known) != _lasting(run):
+            workflow, session_id, call, parent_id, started_at = _lasting(known)
+            run = attrs.evolve(
+                run,
+                workflow=workflow,
+                session_id=session_id,
+                call=call,
+                parent_id=parent_id,
+                started_at=started_at,
             )
+        self._runs[run.id] = run
+
+    def _drop_run(self, run: RunRecord) -> None:
+        del self._runs[run.id]
+        self._events.pop(run.id, None)
+        call = run.workflow, run.session_id, run.call
+        same = self._calls[call]
+        del same[run.id]
+        if not same:
+            del self._calls[call]
 
     def entries(self, which: EntryFilter) -> Sequence[Entry]:
         """List entries without their payloads, oldest first."""
         with self._mutex:
             found = [
-                attrs.evolve(entry, payload=b"", detail="") for entry in self._entries.values() if which.accepts(entry)
+                attrs.evolve(entry, payload=b"", detail="", pieces=None)
+                for entry in self._entries.values()
+                if which.accepts(entry)
             ]
         return sorted(found, key=lambda entry: entry.created_at)
 
@@ -159,7 +180,7 @@ class MemoryStore:
         which = attrs.evolve(which, tag=None)
         with self._mutex:
             found = list(islice(filter(which.accepts, reversed(self._entries.values())), limit))
-        return [attrs.evolve(entry, payload=b"") for entry in found]
+        return [attrs.evolve(entry, payload=b"", pieces=None) for entry in found]
 
     def pieces(self, step: str, version: str) -> Mapping[str, str] | None:
         """Return what a version of a step is made of."""
@@ -182,8 +203,14 @@ class MemoryStore:
     def runs(self, which: RunFilter, limit: int | None = None) -> Sequence[RunRecord]:
         """List runs, newest first."""
         with self._mutex:
-            newest_first = reversed(list(self._runs.values()))
+            newest_first = [self._runs[run_id] for run_id in reversed(self._candidates(which))]
         return list(islice((run for run in newest_first if which.accepts(run)), limit))
+
+    def _candidates(self, which: RunFilter) -> dict[str, None] | dict[str, RunRecord]:
+        """Return the ids of all runs that may be meant: each beginning of a run asks for those of its own call, however many others there are."""
+        if which.workflow is None or which.session_id is None or which.call is None:
+            return self._runs
+        return self._calls.get((which.workflow, which.session_id, which.call), {})
 
     def events(self, run_id: str, after: int = 0, limit: int | None = None) -> Sequence[EventRecord]:
         """List events of a run with a greater number, in order."""
@@ -219,8 +246,7 @@ class MemoryStore:
             rows = self._state.get((workflow, session_id), {})
             rows.update({key: StateRow(None, row.revision + 1) for key, row in rows.items()})
             for run in self.runs(RunFilter(workflow=workflow, session_id=session_id)):
-                del self._runs[run.id]
-                self._events.pop(run.id, None)
+                self._drop_run(run)
             for entry in self.entries(EntryFilter(workflow=workflow, session_id=session_id)):
                 if entry.scope != "global":
                     del self._entries[entry.key]
@@ -279,8 +305,7 @@ class MemoryStore:
                 left = {(entry.step, entry.version) for entry in self._entries.values()}
                 self._pieces = {name: pieces for name, pieces in self._pieces.items() if name in left}
                 for run in gone:
-                    del self._runs[run.id]
-                    self._events.pop(run.id, None)
+                    self._drop_run(run)
         return Pruned(
             dry_run=dry_run,
             entries=len(taken),
@@ -322,6 +347,11 @@ class MemoryStore:
         """Forget the locks, whose holders are threads of the parent."""
         self._mutex = threading.RLock()
         self._locks = set()
+
+
+def _lasting(run: RunRecord) -> tuple[str, str, str, str, float]:
+    """What stays as it was first committed."""
+    return run.workflow, run.session_id, run.call, run.parent_id, run.started_at
 
 
 def check_sizes(transaction: Transaction, limit: int, location: str) -> None:

@@ -99,4 +99,5 @@ def make_context(
     body = BodyState(home, plain_transaction, lambda: None, values=values)
     body.update(state or {})
     run = ActiveRun(record, home, Refresh())
-    return Context(Frame(home, body, run, step=step, idempotency_key=uuid.uuid4().hex))
+    key = uuid.uuid4().hex
+    return Context(Frame(home, body, run, step=step, identify=lambda: key))
