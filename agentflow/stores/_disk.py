@@ -318,7 +318,9 @@ class DiskStore:
             return 0
         with self._commits.leader, GATE:
             self._writer.shrink(time.monotonic() + self._busy_timeout)
-        return max(0, before.file_bytes - self.size().file_bytes)
+        after = self.size()
+        # What was written last may stand in the log only, which is emptied, too.
+        return max(0, before.file_bytes + before.log_bytes - after.file_bytes - after.log_bytes)
 
     # Locks and life
 
