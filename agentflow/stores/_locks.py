@@ -15,6 +15,7 @@ import os
 import struct
 import sys
 import threading
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Final
 
 if sys.platform != "win32":  # there, DiskStore says so when it is opened
@@ -25,6 +26,8 @@ from agentflow.stores._place import Place
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from agentflow.stores._place import FileId
 
 __all__ = ["OPENING", "LockFile"]
 
@@ -48,6 +51,7 @@ class LockFile:
         self._mutex = threading.RLock()
         self._held: set[int] = set()
         self._descriptor: int | None = None
+        self._opened: FileId | None = None  # which file the descriptor is of
         self._refusal: int | None = None  # why the file is open for reading only
 
     @classmethod
@@ -98,7 +102,7 @@ class LockFile:
                 self._drop()
 
     def _ready(self, *, make: bool = True) -> int:
-        if self._descriptor is not None and not self._is_current(self._descriptor):
+        if self._descriptor is not None and not self._is_current():
             # The directory was deleted: locks on a file without a name exclude nobody.
             if self._held:
                 raise StoreGone(
@@ -110,13 +114,16 @@ class LockFile:
             self._drop()
         if self._descriptor is None:
             self._descriptor = self._open(make=make)
+            status = os.fstat(self._descriptor)
+            self._opened = status.st_dev, status.st_ino
         return self._descriptor
 
-    def _is_current(self, descriptor: int) -> bool:
+    def _is_current(self) -> bool:
         try:
-            return os.path.samestat(os.fstat(descriptor), os.stat(self._path))  # noqa: PTH116 - asked at each lock
+            status = os.stat(self._path)  # noqa: PTH116 - asked at each lock
         except FileNotFoundError:
             return False
+        return (status.st_dev, status.st_ino) == self._opened
 
     def _open(self, *, make: bool) -> int:
         if sys.platform == "win32":  # pragma: no cover
@@ -165,6 +172,7 @@ def _lock(descriptor: int, offset: int) -> bool:
     return True
 
 
+@lru_cache(maxsize=1024)  # asked when a lock is taken, and when it is given back
 def _offset(name: str) -> int:
     # Seven bytes: offsets are signed 64-bit numbers, and two of a million names meet with a chance of one in 140 000.
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:7], "big")
