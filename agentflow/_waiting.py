@@ -60,7 +60,10 @@ async def wait_async(
         seconds = _next_slice(deadline, _SLICE_OF_TASKS if check else None)
         if seconds is not None and seconds <= 0:
             return False
-        await asyncio.wait([woken], timeout=seconds)
+        if seconds is None:
+            await woken  # nobody else has it, so a cancellation of it cancels nothing else
+        else:
+            await asyncio.wait([woken], timeout=seconds)
         if check is not None:
             check()
     return True
