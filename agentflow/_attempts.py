@@ -15,6 +15,7 @@ from agentflow._drive import Ask, Commit, Perform, Until, unwrapped
 from agentflow._explain import begin_execution
 from agentflow._flights import queueing
 from agentflow._frames import Frame, Token
+from agentflow._outbox import step_note
 from agentflow._retry import Retries
 from agentflow._run import annotate, told
 from agentflow._state import conflict_error
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from agentflow._calls import StepCall
     from agentflow._flights import Flight
+    from agentflow._listening import Note
     from agentflow._waiting import Place
     from agentflow.stores._base import Entry, StateWrite
 
@@ -106,7 +108,7 @@ class Attempts:
         """Execute until an attempt succeeds or the policy gives up; return its value."""
         self._began = time.monotonic()
         begin_execution(self.call)
-        self.call.note(StepStarted(step=self.call.spec.name, key=self.call.key))
+        self.call.note(step_note(StepStarted, "step_started", self.call.spec.name, self.call.key))
         pause = None
         while True:
             try:
@@ -270,9 +272,11 @@ class Attempts:
     def _commit(self, frame: Frame, entries: Sequence[Entry]) -> Generator[Ask, None, None]:
         writes = frame.state.writes()
         seconds = time.monotonic() - self._began
-        completed = StepCompleted(
-            step=self.call.spec.name,
-            key=self.call.key,
+        completed = step_note(
+            StepCompleted,
+            "step_completed",
+            self.call.spec.name,
+            self.call.key,
             seconds=seconds,
             attempts=self._attempt,
             remembered=bool(entries),
@@ -293,7 +297,7 @@ class Attempts:
         self.call.log("step.completed", seconds=seconds)
 
     def _transaction(
-        self, entries: Sequence[Entry], writes: Sequence[StateWrite], completed: StepCompleted
+        self, entries: Sequence[Entry], writes: Sequence[StateWrite], completed: Note
     ) -> AbstractContextManager[Transaction]:
         if self.call.run:
             return self.call.run.transaction(entries=entries, state=writes, saying=completed)

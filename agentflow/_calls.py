@@ -24,6 +24,7 @@ from agentflow._interventions import INSTEAD
 from agentflow._keys import arguments_parts, encode, entry_key, mark, parts_digest
 from agentflow._logging import enabled, logger
 from agentflow._memo import Hit, Miss, Policy, Remembered
+from agentflow._outbox import step_note
 from agentflow._serialization import StaleValue
 from agentflow._settings import debug
 from agentflow.events import StepHit
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from agentflow._fingerprint import CodeVersion
     from agentflow._flights import Flight
     from agentflow._frames import Frame, Home
+    from agentflow._listening import Note
     from agentflow._retry import RetryPolicy
     from agentflow._signature import Shape
     from agentflow._waiting import Limiter
@@ -418,11 +420,11 @@ class StepCall:
     def note_hit(self) -> None:
         """Say that the call was answered without executing it."""
         if self.run:
-            self.run.note(StepHit(step=self.spec.name, key=self.key))
+            self.run.note(step_note(StepHit, "step_hit", self.spec.name, self.key))
         if enabled():
             self.log("step.hit")
 
-    def note(self, event: Event) -> None:
+    def note(self, event: Event | Note) -> None:
         """Add an event to the run, if there is one."""
         if self.run:
             self.run.note(event)

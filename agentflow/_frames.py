@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from agentflow._flights import Flight
-    from agentflow._listening import Listener
+    from agentflow._listening import Listener, Note
+    from agentflow._outbox import Batch
     from agentflow._recording import Recording
     from agentflow._state import State
     from agentflow._usage import Usage
@@ -127,7 +128,7 @@ class ActiveRun:
         """The condition under which this process may write for the run."""
         return Fence(self.record.id, self.record.owner)
 
-    def note(self, event: Event) -> None:
+    def note(self, event: Event | Note) -> None:
         """Say that something happened; it is written with the next commit, or a moment later."""
         self.outbox.say(event)
 
@@ -139,7 +140,6 @@ class ActiveRun:
         if self.listener is not None and self.listener.is_full:
             yield Until(self.listener.room())
 
-    @contextmanager
     def transaction(
         self,
         *,
@@ -148,9 +148,9 @@ class ActiveRun:
         state: Sequence[StateWrite] = (),
         record: RunRecord | None = None,
         fence: Fence | None = None,
-        saying: Event | None = None,
-    ) -> Iterator[Transaction]:
-        """Make a transaction that also carries what was noted so far; noted again if the block raises.
+        saying: Event | Note | None = None,
+    ) -> Carried:
+        """Make a transaction, for a block, that also carries what was noted so far; noted again if the block raises.
 
         Args:
             entries: Results to remember.
@@ -161,19 +161,34 @@ class ActiveRun:
             saying: An event that is true only with this very commit, so that it is not noted again.
         """
         batch = self.outbox.batch(saying)
-        try:
-            yield Transaction(
-                entries=tuple(entries),
-                forget=tuple(forget),
-                state=tuple(state),
-                events=batch,
-                run=record,
-                fence=fence or self.fence,
-            )
-        except BaseException:
-            batch.put_back()
-            raise
-        batch.written()
+        transaction = Transaction(
+            entries=tuple(entries),
+            forget=tuple(forget),
+            state=tuple(state),
+            events=batch,
+            run=record,
+            fence=fence or self.fence,
+        )
+        return Carried(transaction, batch)
+
+
+class Carried:
+    """A transaction for the block that commits it; what it carries of a run's events is noted again if the block raises."""
+
+    __slots__ = ("_batch", "_transaction")
+
+    def __init__(self, transaction: Transaction, batch: Batch) -> None:
+        self._transaction = transaction
+        self._batch = batch
+
+    def __enter__(self) -> Transaction:
+        return self._transaction
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._batch.written()
+        else:
+            self._batch.put_back()
 
 
 @attrs.define(eq=False)

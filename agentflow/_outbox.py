@@ -24,14 +24,14 @@ from agentflow.exceptions import RunConflict
 from agentflow.stores._base import EventRecord, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
     from agentflow._listening import Listener
     from agentflow.events import Event
     from agentflow.stores._base import Fence, Store
 
-__all__ = ["BODY", "MOST", "Batch", "Outbox", "event_record"]
+__all__ = ["BODY", "MOST", "Batch", "Outbox", "event_record", "step_note"]
 
 # How long an event waits for a commit that carries it, in seconds, and how many chunks and events go without waiting.
 # Beyond the greatest weight the run waits at its next boundary until they are written.
@@ -102,10 +102,10 @@ class Outbox:
 
     # Saying
 
-    def say(self, event: Event) -> None:
+    def say(self, event: Event | Note) -> None:
         """Say that something happened; it is written with the next commit, or a moment later."""
         note = noted(event)
-        hit = isinstance(event, StepHit) or (isinstance(event, ModelAnswered) and event.replayed)
+        hit = note.kind is StepHit or (note.kind is ModelAnswered and bool(note.fields["replayed"]))
         with self._mutex:
             self._append(note, urgent=not hit)
             self._open.clear()
@@ -154,7 +154,7 @@ class Outbox:
 
     # Writing
 
-    def batch(self, saying: Event | None = None) -> Batch:
+    def batch(self, saying: Event | Note | None = None) -> Batch:
         """Return what a transaction carries.
 
         Args:
@@ -247,12 +247,27 @@ def _record(note: Note, run_id: str, attempt: int) -> EventRecord:
     return EventRecord(run_id, 0, note.at, pydantic_core.to_json(fields))
 
 
-def noted(event: Event) -> Note:
+def noted(event: Event | Note) -> Note:
     """Return an event as it is held until it is written."""
+    if isinstance(event, Note):
+        return event
     fields = dict(vars(event))
     for name in _STAMPED:
         del fields[name]
     return Note(type(event), fields, event.at or time.time())
+
+
+def step_note(kind: Callable[..., Any], said: str, step: str, key: str, **more: Any) -> Note:
+    """Return an event of a step call as it is held; said of every call, so that it is not made an event first, of which this is a third.
+
+    Args:
+        kind: The event's class.
+        said: Its `type`.
+        step: The step's name.
+        key: The key of the call.
+        **more: Its other fields, all of them.
+    """
+    return Note(kind, {"type": said, "step": step, "key": key, **more}, time.time())
 
 
 def _yielded(items: Sequence[Any], stream: Stream) -> Note:
