@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -199,6 +198,8 @@ def check_step_name(home: Home, name: str, what: str) -> None:
 
 def _near(name: str, known: set[str]) -> list[str]:
     """Return names that are meant, perhaps: like this one as a whole, or without their modules."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only who mistypes a name pays for it
+
     by_tail = {each.rpartition(":")[2]: each for each in sorted(known)}
     found = [by_tail[tail] for tail in get_close_matches(name.rpartition(":")[2], by_tail)]
     return list(dict.fromkeys([*found, *get_close_matches(name, sorted(known))]))[:3]

@@ -7,8 +7,6 @@ import functools
 import types
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from agentflow.types import StateModel
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -46,6 +44,8 @@ def bound(model: type[M], state: _Rows) -> M:
 
 @functools.lru_cache(maxsize=256)
 def _bound_class(model: type[Any]) -> type[Any]:
+    from agentflow.types import StateModel  # noqa: PLC0415 - loaded with it: only who has a typed state pays for it
+
     bases = (_BoundMethods, _Bound, model) if issubclass(model, StateModel) else (_Bound, model)
     names = {"__module__": model.__module__, "__qualname__": model.__qualname__, "__doc__": model.__doc__}
     # pydantic reads an instance by its `__dict__`: to print, compare, dump and copy it.

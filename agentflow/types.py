@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias, TypeVar, Union
-
-import pydantic
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, Union
 
 from agentflow._explanation import Difference, Explanation
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from agentflow._state_class import StateBlock, StateModel
 
 __all__ = [
     "JSON",
@@ -26,8 +24,6 @@ __all__ = [
     "StateModel",
     "Unset",
 ]
-
-M_co = TypeVar("M_co", covariant=True)
 
 JSON: TypeAlias = Union[Mapping[str, "JSON"], Sequence["JSON"], str, int, float, bool, None]
 """A value that JSON can say."""
@@ -75,83 +71,10 @@ UNSET: Final = Unset.UNSET
 """An option that was not given, where `None` would be an answer of its own."""
 
 
-class StateBlock(Protocol[M_co]):
-    """What `StateModel.transaction` gives: for `with`, and for `async with`."""
+def __getattr__(name: str) -> object:
+    # pydantic's first model of a process loads some forty modules, and most workflows have no typed state.
+    if name in __all__:
+        from agentflow import _state_class  # noqa: PLC0415
 
-    def __enter__(self) -> M_co:
-        """Wait for the lock, and give the state to change."""
-        ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
-        """Commit, or discard everything if the block raised."""
-        ...
-
-    async def __aenter__(self) -> M_co:
-        """Await the lock, and give the state to change."""
-        ...
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
-        """Commit, or discard everything if the block raised."""
-        ...
-
-
-class StateModel(pydantic.BaseModel):
-    """A base for the model of a workflow's state, with what a state can do beside having fields.
-
-    Any pydantic model will do for `@workflow(state=...)`; one derived from this has these methods as well, and type checkers see them.
-    An instance of your own, in a test say, is a plain model: there they change the instance.
-
-    ```python
-    from agentflow import Context, workflow
-    from agentflow.types import StateModel
-
-    class Blog(StateModel):
-        posts: dict[str, str] = {}
-        written: int = 0
-
-    @workflow(state=Blog)
-    def write(ctx: Context[Blog], topic: str) -> int:
-        ctx.state.posts[topic] = f"All about {topic}"
-        ctx.state.increment("written")
-        return len(ctx.state.posts)
-
-    assert [write("cats"), write("dogs")] == [1, 2]
-    assert write.session("default").state["written"] == 2
-    ```
-    """
-
-    def increment(self, field: str, by: float = 1) -> int | float:
-        """Add to a field that is a number, atomically, and return the sum; see `ctx.state.increment`."""
-        total: int | float = getattr(self, field) + by
-        setattr(self, field, total)
-        return total
-
-    def transaction(self) -> StateBlock[Self]:
-        """Read and change the state with nobody in between; see `ctx.state.transaction`."""
-        return _Alone(self)
-
-    def save(self) -> None:
-        """Keep what was changed inside values; a step's call or return, a `yield` and the end of the run do the same."""
-
-
-class _Alone(StateBlock[M_co]):
-    """The transaction of an instance that no session has: nobody else is there."""
-
-    def __init__(self, model: M_co) -> None:
-        self._model = model
-
-    def __enter__(self) -> M_co:
-        return self._model
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    async def __aenter__(self) -> M_co:
-        return self._model
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
+        return getattr(_state_class, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,21 +16,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from agentflow.exceptions import PayloadTooLarge, UsageError
 from agentflow.stores import _schema
-from agentflow.stores._backup import copy_store
 from agentflow.stores._base import ANY_REVISION, StateChanged, StateRow
 from agentflow.stores._commits import CommitQueue
 from agentflow.stores._diskcache import connect
-from agentflow.stores._doctor import examine
 from agentflow.stores._errors import damaged, store_error, store_errors
 from agentflow.stores._forks import GATE, survive_forks
 from agentflow.stores._locks import LockFile
 from agentflow.stores._memory import check_sizes, failed, lost_run
 from agentflow.stores._migrations import CURRENT, Migrations
 from agentflow.stores._place import Place
-from agentflow.stores._prune import DiskPruning, conditions
 from agentflow.stores._reading import Readers
 from agentflow.stores._schema import bound, to_text
-from agentflow.stores._size import disk_size
 from agentflow.stores._writing import Writer
 
 if TYPE_CHECKING:
@@ -224,11 +220,15 @@ class DiskStore:
         whose process has died. It changes nothing, never raises for what it finds, and may be called while the store is in use.
         It reads the whole store, which takes some seconds for a hundred thousand results.
         """
+        from agentflow.stores._doctor import examine  # noqa: PLC0415 - only who looks after a store pays for it
+
         with GATE:
             return examine(Place(self.path), self._migrations.version, self.is_locked)
 
     def size(self) -> StoreSize:
         """Return how large it is: by workflow and kind, its files, and the room inside that later writes will use."""
+        from agentflow.stores._size import disk_size  # noqa: PLC0415 - only who looks after a store pays for it
+
         return disk_size(Place(self.path).file, self._readers.rows)
 
     def backup(self, to: str | os.PathLike[str]) -> Path:
@@ -256,6 +256,8 @@ class DiskStore:
             StoreLocation: If there is, or it is on a network file system.
             StoreCorrupt: If the store is damaged; no copy is left.
         """
+        from agentflow.stores._backup import copy_store  # noqa: PLC0415 - only who looks after a store pays for it
+
         target = Path(os.path.abspath(os.path.expanduser(to)))  # noqa: PTH100, PTH111 - resolve() would follow links
         self._commits.run(lambda _: None)  # so that there is a store to copy, of this version
         with store_errors(self.path), GATE:
@@ -300,6 +302,8 @@ class DiskStore:
             UsageError: If neither an age nor versions are given.
             StoreError: If the store cannot be written.
         """
+        from agentflow.stores._prune import DiskPruning, conditions  # noqa: PLC0415 - only who looks after a store pays for it
+
         pruning = DiskPruning(conditions(older_than, versions, workflow, dry_run=dry_run), self.is_locked)
         pruning.begin(self._readers.rows)
         while not pruning.is_done:

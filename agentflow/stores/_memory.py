@@ -24,15 +24,12 @@ from agentflow.stores._base import (
     Transaction,
 )
 from agentflow.stores._forks import survive_forks
-from agentflow.stores._prune import Live, conditions, superseded
-from agentflow.stores._reports import Pruned, StoreSize
-from agentflow.stores._size import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Literal
 
-    from agentflow.stores._reports import Kind
+    from agentflow.stores._reports import Kind, Pruned, StoreSize
     from agentflow.types import Duration
 
 __all__ = ["MemoryStore", "check_sizes", "failed", "lost_run"]
@@ -253,6 +250,9 @@ class MemoryStore:
 
     def size(self) -> StoreSize:
         """Return what it holds, by workflow and kind."""
+        from agentflow.stores._reports import StoreSize  # noqa: PLC0415 - only who looks after a store pays for it
+        from agentflow.stores._size import parts  # noqa: PLC0415 - only who looks after a store pays for it
+
         with self._mutex:
             values: list[tuple[str, Kind, bytes | int]] = [
                 *((entry.workflow, entry.kind, entry.size) for entry in self._entries.values()),
@@ -284,6 +284,9 @@ class MemoryStore:
         dry_run: bool = True,
     ) -> Pruned:
         """Remove what is old, or count what would be; see `DiskStore.prune`."""
+        from agentflow.stores._prune import Live, conditions, superseded  # noqa: PLC0415 - only who looks after a store pays for it
+        from agentflow.stores._reports import Pruned  # noqa: PLC0415 - only who looks after a store pays for it
+
         asked = conditions(older_than, versions, workflow, dry_run=dry_run)
         with self._mutex:
             rows = [(run.id, run.parent_id, run.workflow, run.session_id, run.status) for run in self._runs.values()]
