@@ -230,10 +230,24 @@ class StepCall:
     # Time
 
     def begin(self) -> Generator[Ask, None, None]:
-        """Begin: from now on its time runs; and keep what the calling body has changed, since a step's call is a boundary."""
+        """Begin, some time after the call was made: whether the caller may go on is asked again."""
+        self.start()
+        self.caller.check()
+        yield from self.settling()
+
+    def start(self) -> None:
+        """Let its time run from now on."""
         if self.spec.timeout is not None:
             self._deadline = time.monotonic() + self.spec.timeout
-        self.caller.check()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left that a boundary has to see to first, as nearly always."""
+        state = self.caller.state
+        return not (isinstance(state, BodyState) and state.is_touched) and not (self.run and self.run.outbox.is_pressed)
+
+    def settling(self) -> Generator[Ask, None, None]:
+        """Keep what the calling body has changed and write what it has said too much of, since a step's call is a boundary."""
         state = self.caller.state
         if isinstance(state, BodyState) and state.is_touched:
             yield from state.saving()

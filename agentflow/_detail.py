@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
+from pydantic_core import PydanticSerializationError, to_json
 
 from agentflow._explanation import Difference
 from agentflow._keys import mark
@@ -28,6 +29,13 @@ _MOST_LENGTH: Final = 6_000
 """Characters of a detail; a longer one is kept without its sketches."""
 _NOTHING: Final = "nothing"
 _json: Final = json.JSONEncoder(separators=(",", ":")).encode  # made once: to make it costs more than to use it
+
+
+def _packed(rows: Sequence[object]) -> str:
+    try:
+        return to_json(rows).decode()
+    except PydanticSerializationError:  # half a character in some text: only the slower one of the two can say that
+        return _json(rows)
 
 
 @attrs.frozen(slots=False)  # made in half the time
@@ -66,8 +74,8 @@ class Detail:
     def pack(self) -> str:
         """Return it as the store keeps it."""
         rows = [(*each, *part) for each, part in self.parts.items()]
-        text = _json(rows)
-        return text if len(text) <= _MOST_LENGTH else _json([(*row[:3], "…") for row in rows])
+        text = _packed(rows)
+        return text if len(text) <= _MOST_LENGTH else _packed([(*row[:3], "…") for row in rows])
 
     @classmethod
     def unpack(cls, text: str) -> Detail:

@@ -35,7 +35,9 @@ def value_call(call: StepCall, codec: Codec, attempt: Callable[[Frame], Any]) ->
         codec: Encodes its result.
         attempt: Executes the function in a frame.
     """
-    yield from call.begin()
+    call.start()
+    if not call.is_settled:
+        yield from call.settling()
     if not call.key:
         alone = Flight(call.spec.name)
         return (yield from _execute(Attempts(call, alone, (*call.caller.flights, alone)), codec, attempt))[1]
