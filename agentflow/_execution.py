@@ -26,7 +26,7 @@ from agentflow._listening import claimed_listener
 from agentflow._logging import enabled, logger
 from agentflow._memo import Remembered
 from agentflow._named_runs import NamedRun
-from agentflow._outbox import BODY
+from agentflow._outbox import BODY, run_note
 from agentflow._run import annotate, status_after, told
 from agentflow._serialization import StaleValue
 from agentflow._spending import Account, spent_by
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from agentflow._budget import Budget
     from agentflow._claims import Claim
+    from agentflow._listening import Note
     from agentflow._run import Continuation
     from agentflow._signature import Shape
     from agentflow._state_values import Values
@@ -231,7 +232,10 @@ class Execution:
             run.token = self.token
             self.token.check()
             with run.transaction(
-                record=claim.record, fence=claim.fence, forget=claim.forgotten, saying=RunStarted()
+                record=claim.record,
+                fence=claim.fence,
+                forget=claim.forgotten,
+                saying=run_note(RunStarted, "run_started"),
             ) as transaction:
                 yield Commit(self.home.store, transaction)
         except BaseException:
@@ -360,7 +364,7 @@ class Execution:
         try:
             yield from self.state.saving()
             result = self._result(encode_result)
-            yield from self._ended(RunStatus.COMPLETED, RunCompleted(), result=result)
+            yield from self._ended(RunStatus.COMPLETED, run_note(RunCompleted, "run_completed"), result=result)
         except BaseException as error:
             if isinstance(error, StoreError | StateConflict | UnserializableValue):
                 error.result = value
@@ -419,7 +423,7 @@ class Execution:
     def _ended(
         self,
         status: RunStatus,
-        event: Event,
+        event: Event | Note,
         *,
         result: bytes | None = None,
         error: str = "",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agentflow.events import Event
     from agentflow.stores._base import Fence, Store
 
-__all__ = ["BODY", "MOST", "Batch", "Outbox", "event_record", "step_note"]
+__all__ = ["BODY", "MOST", "Batch", "Outbox", "event_record", "run_note", "step_note"]
 
 # How long an event waits for a commit that carries it, in seconds, and how many chunks and events go without waiting.
 # Beyond the greatest weight the run waits at its next boundary until they are written.
@@ -255,6 +255,14 @@ def noted(event: Event | Note) -> Note:
     for name in _STAMPED:
         del fields[name]
     return Note(type(event), fields, event.at or time.time())
+
+
+def run_note(kind: Callable[..., Any], said: str) -> Note:
+    """Return an event of a run that says no more than its `type`, as it is held.
+
+    Not made an event first: the first one that is made builds pydantic's schemas, for which a process that reads no events loads thirty modules.
+    """
+    return Note(kind, {"type": said}, time.time())
 
 
 def step_note(kind: Callable[..., Any], said: str, step: str, key: str, **more: Any) -> Note:
