@@ -11,6 +11,7 @@ What its defaults would do here, and what stands against it:
 * It opens a connection in each thread and leaves it to the garbage collector: here one connection serves all writes.
 * It writes its settings at each opening, in some forty transactions: here only a new store is written, in one transaction
   together with our tables, or not at all.
+* Its `set` looks for a row, then inserts or updates it, and the row's id has to be asked for: here one statement writes the same row.
 * It counts its rows by triggers and indexes their time of expiry: left out, since each costs a page in every commit.
 
 It relies on names of diskcache with an underscore, which is why `pyproject.toml` holds its version below 5.7.
