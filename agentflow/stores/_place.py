@@ -24,6 +24,7 @@ FileId: TypeAlias = tuple[int, int]
 
 _FILE: Final = "cache.db"  # diskcache's name for it
 _MARK: Final = "AGENTFLOW"
+_OURS: Final = (_FILE, _MARK, "locks", ".gitignore")  # what the names of our files begin with
 _MARK_TEXT: Final = "A store of agentflow. To copy it while it is in use, copy it through SQLite, never file by file.\n"
 
 
@@ -107,8 +108,12 @@ class Place:
         except FileExistsError:
             self.check_owner()
         ignored = self.directory / ".gitignore"
-        if not ignored.exists() or not ignored.stat().st_size:  # a full disk may have left an empty one
+        # A full disk may have left an empty one. In a directory of somebody's, such as `.`, it would hide their files.
+        if (not ignored.exists() or not ignored.stat().st_size) and self._is_all_ours():
             write_text(ignored, "*\n")
+
+    def _is_all_ours(self) -> bool:
+        return all(path.name.startswith(_OURS) for path in self.directory.iterdir())
 
     def check_owner(self) -> None:
         """Refuse a directory that others can write to.

@@ -120,6 +120,15 @@ class TestBeginning:
 
         assert (disk.path / ".gitignore").read_text() == "*\n"
 
+    def test_git_goes_on_seeing_the_files_of_others(self, disk):
+        """In a directory that holds other files, such as a project's own, no `.gitignore` hides them."""
+        disk.path.mkdir(mode=0o700)
+        (disk.path / "program.py").touch()
+
+        disk.commit(put("key"))
+
+        assert not (disk.path / ".gitignore").exists()
+
     def test_a_clean_end_leaves_one_database_file(self, file):
         """After closing, all there is stands in the one file."""
         assert sorted(path.name for path in file.parent.iterdir()) == [".gitignore", "AGENTFLOW", "cache.db", "locks"]
