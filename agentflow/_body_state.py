@@ -36,6 +36,8 @@ class BodyState(State):
         of_async: Whether it belongs to the body of an async workflow, which must not be held up by waiting.
     """
 
+    _attributes = frozenset({"transact", "of_async"})
+
     def __init__(
         self,
         home: Home,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, MutableMapping
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 
@@ -77,6 +77,8 @@ class State(MutableMapping[str, Any]):
     Cost does not grow with the number of keys: only what is touched is read and written.
     """
 
+    _attributes: ClassVar[frozenset[str]] = frozenset()  # which may be set beside those that begin with "_"
+
     def __init__(self, home: Home, values: Values | None = None) -> None:
         self._home = home
         self._values = values or AnyValues()
@@ -84,6 +86,15 @@ class State(MutableMapping[str, Any]):
         self._watched: dict[str, Cell] = {}  # all cells but those that cannot have changed since they were looked at
         self._mutex = threading.RLock()
         self._view: Any = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # As an attribute it would be lost without a word.
+        if not name.startswith("_") and name not in self._attributes:
+            raise UsageError(
+                f"state.{name} = ...: this state is a mapping, so write state[{name!r}] = ...; "
+                "it has fields if the workflow names a model, as @workflow(state=Model)"
+            )
+        super().__setattr__(name, value)
 
     @property
     def view(self) -> Any:

@@ -33,6 +33,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds between two looks whether 
 class _LockedState(State):
     """The state as a transaction has it: read when it is first used there, committed at its end."""
 
+    _attributes = frozenset({"is_over"})
+
     def __init__(self, body: BodyState) -> None:
         super().__init__(body._home, body._values)  # noqa: SLF001 - of the same family
         self._body = body

@@ -49,6 +49,28 @@ def test_an_assignment_is_durable_at_once():
     assert run(body) == {"a": 1}
 
 
+def test_an_attribute_of_a_state_without_a_model_is_refused():
+    """`state.a = 1` would be lost without a word, in a body, in a step, in a transaction and outside of runs."""
+
+    @cached_step
+    def step(ctx: Context) -> None:
+        ctx.state.a = 1
+
+    def transaction(ctx: Context) -> None:
+        with ctx.state.transaction() as state:
+            state.a = 1
+
+    def body(ctx: Context) -> None:
+        ctx.state.a = 1
+
+    for mistake in (body, transaction, lambda _: step()):
+        with pytest.raises(UsageError, match=r"state\.a = .*write state\['a'\]"):
+            run(mistake)
+    with pytest.raises(UsageError, match=r"write state\['a'\]"):
+        flow.session("s").state.a = 1
+    assert stored() == {}
+
+
 def test_a_nested_change_is_kept_at_the_next_boundary():
     """A step's call, save() and the end of the run keep what was changed inside a value."""
 
