@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Callable
-    from types import CodeType
+    from collections.abc import Callable, Coroutine
+    from types import CodeType, CoroutineType
 
     from agentflow._signature import Shape
 
 __all__ = ["Decorated"]
+
+T = TypeVar("T")
 
 
 class Decorated:
@@ -45,6 +47,12 @@ class Decorated:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+    def _named(self, coroutine: Coroutine[Any, Any, T]) -> CoroutineType[Any, Any, T]:
+        """Let a coroutine say whose it is, since Python tells its name to who forgets to await it."""
+        named = cast("CoroutineType[Any, Any, T]", coroutine)
+        named.__name__, named.__qualname__ = self.__name__, self.__qualname__
+        return named
 
     def __reduce__(self) -> str:
         # By name, as functions are: a process pool finds it again in its module, with whatever code stands there.

@@ -8,7 +8,7 @@ import inspect
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from agentflow._frames import FRAME
 from agentflow._options import whole
@@ -17,6 +17,7 @@ from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+    from types import CoroutineType
 
     from agentflow._frames import Frame
 
@@ -45,7 +46,9 @@ def map_over(
         whole(max_concurrency, "max_concurrency")
     mapping = _Mapping(frame, fn, list(zip(*iterables, strict=False)), collect=return_exceptions)
     if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
-        return _in_tasks(mapping, max_concurrency)
+        mapped = cast("CoroutineType[Any, Any, list[Any]]", _in_tasks(mapping, max_concurrency))
+        mapped.__qualname__ = f"map({_name(fn)})"  # which Python tells who forgets to await it
+        return mapped
     return _in_threads(mapping, max_concurrency or THREADS)
 
 

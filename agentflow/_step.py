@@ -35,6 +35,7 @@ from agentflow.types import UNSET, Duration, Unset
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+    from types import CoroutineType
 
     from agentflow._explanation import Explanation
 
@@ -345,8 +346,11 @@ class PlainStep(Step[P, T]):
 class AsyncStep(Step[P, T]):
     """A step that is an `async def`."""
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, T]:
         """Await the result, remembered or new."""
+        return self._named(self._awaited(args, kwargs))
+
+    async def _awaited(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         call = self._call(args, kwargs)
         return cast("T", await adrive(value_call(call, self._codec, functools.partial(self._attempt, call))))
 

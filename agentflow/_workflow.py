@@ -33,12 +33,14 @@ from agentflow._starting import start
 from agentflow._step import Step, checked_session
 from agentflow._stored_call import StoredCall
 from agentflow._streams import context_of
+from agentflow._tracebacks import without_our_frames
 from agentflow._workflow_options import WorkflowOptions, refresh_of
 from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+    from types import CoroutineType
 
     from agentflow._budget import Budget
     from agentflow._execution import Recorded
@@ -349,8 +351,11 @@ class PlainWorkflow(Workflow[P, T]):
 class AsyncWorkflow(Workflow[P, T]):
     """A workflow that is an `async def`."""
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, T]:
         """Run it to its end, and return what it returns."""
+        return self._named(self._awaited(args, kwargs))
+
+    async def _awaited(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         arguments = self._spec.shape.bind(args, kwargs)
         return cast("T", await adrive(self._value_call(self._execution(arguments), self._body)))
 
@@ -414,6 +419,7 @@ class StreamWorkflow(Workflow[P, T], Generic[P, Y, T]):
                 source.close()
             finally:
                 drive(execution.failed(error, closed=closing))
+            without_our_frames(error)
             raise
         drive(execution.completed(moment.value, lambda: self._encoded_stream(items, moment.value)))
         return moment.value
@@ -487,6 +493,7 @@ class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
                 await source.close()
             finally:
                 await adrive(execution.failed(error, closed=closing))
+            without_our_frames(error)
             raise
         finally:
             interruption.close()

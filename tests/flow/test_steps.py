@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -753,3 +754,25 @@ def test_the_idempotency_key_outlives_an_edit():
 
     assert keys[0] == keys[1]
     assert len(set(keys[1:])) == 3
+
+
+def test_what_is_not_awaited_is_named_by_python():
+    """Who forgets `await` reads the name of the step, the workflow or the mapped function, not one of ours."""
+
+    @cached_step
+    async def read(url: str) -> str:
+        return url
+
+    @workflow
+    async def digest(url: str) -> str:
+        return url
+
+    @workflow
+    def gather(ctx: Context) -> None:
+        ctx.map(read, ["a"])
+
+    for forgetful, name in ((lambda: read("a"), read.__qualname__), (lambda: digest("a"), digest.__qualname__)):
+        with pytest.warns(RuntimeWarning, match=rf"coroutine '{re.escape(name)}' was never awaited"):
+            forgetful()
+    with pytest.warns(RuntimeWarning, match=re.escape(f"coroutine 'map({read.__qualname__})' was never awaited")):
+        gather()

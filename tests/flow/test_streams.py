@@ -8,6 +8,7 @@ import gc
 import inspect
 import threading
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
@@ -1845,3 +1846,41 @@ def test_a_decorated_stream_tells_its_colour(player):
 
     assert inspect.isasyncgenfunction(step) == player.is_async
     assert inspect.isgeneratorfunction(step) != player.is_async
+
+
+def test_the_traceback_of_a_streams_error_shows_the_users_code():
+    """Between the caller's frame and the frames of the workflow and the step stands one of ours at most, sync and async."""
+
+    @cached_step
+    def words() -> Iterator[str]:
+        yield "a"
+        raise ValueError("no more")
+
+    @workflow
+    def post() -> Iterator[str]:
+        yield from words()
+
+    @cached_step
+    async def awords() -> AsyncIterator[str]:
+        yield "a"
+        raise ValueError("no more")
+
+    @workflow
+    async def apost() -> AsyncIterator[str]:
+        async for word in awords():
+            yield word
+
+    async def consume() -> None:
+        async for _ in apost():
+            pass
+
+    for run, names in (
+        (lambda: list(post()), ["post", "words"]),
+        (lambda: asyncio.run(consume()), ["apost", "awords"]),
+    ):
+        with pytest.raises(ValueError, match="no more") as raised:
+            run()
+        frames = traceback.extract_tb(raised.value.__traceback__)
+        ours = [frame.name for frame in frames if "/agentflow/_" in frame.filename]
+        assert [frame.name for frame in frames][-2:] == names
+        assert len(ours) <= 1
