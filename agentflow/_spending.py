@@ -50,16 +50,15 @@ class Account:
     ) -> None:
         self._budget = budget
         self._around = around
-        earlier = earlier or Spent()
-        self._usage = earlier.usage
-        self._began = time.monotonic() - earlier.seconds
+        self._usage = earlier.usage if earlier else None  # made when it is asked for: most runs ask no model
+        self._began = time.monotonic() - (earlier.seconds if earlier else 0.0)
         # A finalizer of a stream may be the one who adds, while its own thread is in here: hence RLock.
         self._mutex = threading.RLock()
 
     @property
     def usage(self) -> Usage:
         """What was used so far, in all attempts."""
-        return self._usage
+        return self._usage or Usage()
 
     @property
     def left(self) -> Budget | None:
@@ -74,7 +73,7 @@ class Account:
     def add(self, usage: Usage) -> None:
         """Count what a request has used."""
         with self._mutex:
-            self._usage += usage
+            self._usage = self.usage + usage
         if self._around:
             self._around.add(usage)
 

@@ -146,7 +146,7 @@ class ModelAnswered(_Event):
 
     type: Literal["model_answered"] = "model_answered"
     model: str
-    usage: Usage = Usage()
+    usage: Usage = Field(default_factory=Usage)
     """What it used, with its cost where that is known; nothing if it was replayed."""
     replayed: bool = False
     """True if the answer came from the store and nothing was paid."""

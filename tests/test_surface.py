@@ -207,6 +207,28 @@ def test_importing_everything_loads_nothing_heavy(tmp_path):
     assert in_a_new_interpreter(program, tmp_path) == []
 
 
+def test_calling_steps_builds_no_pydantic_model(tmp_path):
+    """A process whose steps take and give plain values is spared pydantic's first model, which loads some thirty modules."""
+    flows = """
+from agentflow import cached_step, configure, workflow
+from agentflow.stores import MemoryStore
+
+configure(store=MemoryStore())
+
+@cached_step
+def double(n: int) -> int:
+    return 2 * n
+
+@workflow
+def flow(n: int) -> int:
+    return double(n) + double(n)
+"""
+    (tmp_path / "flows.py").write_text(flows)
+    program = "import flows, json, sys; print(json.dumps([flows.flow(1), 'pydantic.plugin._loader' in sys.modules]))"
+
+    assert in_a_new_interpreter(program, tmp_path) == [4, False]
+
+
 def test_importing_the_package_does_nothing(tmp_path):
     """Importing all of it starts no thread, opens no database or connection and writes no file."""
     program = """
