@@ -317,14 +317,14 @@ class DiskStore:
 
     def _shrink(self) -> int:
         """Give room back to the disk if it is worth it; return how much."""
+        with store_errors(self.path), self._commits.leader, GATE:
+            self._writer.checkpoint()  # what was written last may stand in the log only
         before = self.size()
         if before.free_bytes * _WORTH_IT < before.file_bytes:
             return 0
         with self._commits.leader, GATE:
             self._writer.shrink(time.monotonic() + self._busy_timeout)
-        after = self.size()
-        # What was written last may stand in the log only, which is emptied, too.
-        return max(0, before.file_bytes + before.log_bytes - after.file_bytes - after.log_bytes)
+        return max(0, before.file_bytes - self.size().file_bytes)
 
     # Locks and life
 

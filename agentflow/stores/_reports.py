@@ -86,7 +86,7 @@ class Pruned(_Report):
         events: How many of their events.
         run_bytes: The bytes of arguments, results and events of those runs.
         protected: How many results fit the conditions and are kept, since a run that is being executed may need them.
-        freed_bytes: By how much the file and its log have become smaller; the rest of the room is used by later writes.
+        freed_bytes: By how much the file has become smaller; the rest of the room is used by later writes.
     """
 
     dry_run: bool

@@ -99,6 +99,11 @@ class Writer:
             if not is_busy(error):
                 raise store_error(error, self.place.directory) from error
 
+    def checkpoint(self) -> None:
+        """Copy the log into the file, as far as nobody is in the way."""
+        if self._cache is not None:
+            self._cache.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def _alone(self, work: Callable[[], None]) -> None:
         if not self._locks.try_lock(OPENING):
             raise busy(self.place.directory)

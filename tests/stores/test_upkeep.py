@@ -220,6 +220,7 @@ def test_many_are_removed_in_pieces_and_the_file_becomes_smaller(make):
     store = make("disk", *many, entry("new"), runs=[run("live", status=RunStatus.RUNNING, session_id="other")])
     store.try_lock(run_lock("live"))
     assert store.prune(older_than=timedelta(days=5), workflow="nobody's", dry_run=False).freed_bytes == 0
+    store.close()  # so that all of it stands in the file
     before = store.size()
     store.unlock(run_lock("live"))
 
@@ -228,7 +229,7 @@ def test_many_are_removed_in_pieces_and_the_file_becomes_smaller(make):
     assert removed.entries == 1_200
     assert removed.freed_bytes > 2_000_000
     after = store.size()
-    assert after.file_bytes + after.log_bytes == before.file_bytes + before.log_bytes - removed.freed_bytes
+    assert after.file_bytes == before.file_bytes - removed.freed_bytes
     assert after.free_bytes * 4 < after.file_bytes
     assert (keys(store), store.read("new")) == ({"new"}, seal(b"new"))
     assert checks(store) == {("interrupted", "note")}
