@@ -75,7 +75,7 @@ def read_article(url: str) -> Article:
     Raises:
         PageRefused: If the page is not to be read, is not there, or holds no article. A model is told so.
         PageUnavailable: If it cannot be had now.
-        UsageError: If the extra `agentflow[web]` is not installed.
+        UsageError: If the extra `web` is not installed.
 
     Note:
         Addresses of private networks, of this machine and of metadata services are refused, whatever name or redirect
@@ -140,7 +140,7 @@ def extract(html: bytes | str, url: str) -> Article:
 
     Raises:
         PageRefused: If there is no article in it.
-        UsageError: If the extra `agentflow[web]` is not installed.
+        UsageError: If the extra `web` is not installed.
     """
     trafilatura = _trafilatura()
     page = html if isinstance(html, str) else _decode(html, None)
@@ -167,7 +167,7 @@ def _trafilatura() -> Any:
         import trafilatura  # noqa: PLC0415 - see above
     except ImportError as error:
         raise UsageError(
-            "read_article needs trafilatura, which is not installed; it comes with the extra agentflow[web]: "
+            "read_article needs trafilatura, which is not installed; it comes with the extra 'web': "
             "pip install 'agentflow-workflows[web]'"
         ) from error
     return trafilatura

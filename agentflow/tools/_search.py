@@ -57,7 +57,7 @@ def web_search(
 
     Raises:
         SearchFailed: If no engine answered; `NothingFound`, of which a model is told, if none had a result.
-        UsageError: If the extra `agentflow[web]` is not installed, or `max_results` is not positive.
+        UsageError: If the extra `web` is not installed, or `max_results` is not positive.
 
     Note:
         A search that fails is an error and never an empty list, so nothing is remembered of it.
@@ -99,7 +99,7 @@ def _ddgs(query: str, max_results: int) -> Sequence[Mapping[str, Any]]:
         from ddgs.exceptions import DDGSException  # noqa: PLC0415 - comes with an extra
     except ImportError as error:
         raise UsageError(
-            "web_search needs ddgs, which is not installed; it comes with the extra agentflow[web]: "
+            "web_search needs ddgs, which is not installed; it comes with the extra 'web': "
             "pip install 'agentflow-workflows[web]'"
         ) from error
     try:

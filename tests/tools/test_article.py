@@ -202,7 +202,7 @@ def test_a_missing_extra_is_named_before_anything_is_fetched(site, monkeypatch):
     """The sentence says what to install."""
     monkeypatch.setitem(sys.modules, "trafilatura", None)
 
-    with pytest.raises(UsageError, match=r"agentflow\[web\].*pip install 'agentflow-workflows\[web\]'"):
+    with pytest.raises(UsageError, match=r"the extra 'web'.*pip install 'agentflow-workflows\[web\]'"):
         article_reader(allow_private=True)(site.url)
 
     assert site.connections == 0

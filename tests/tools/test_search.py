@@ -124,7 +124,7 @@ def test_a_missing_extra_is_named(monkeypatch):
     """The sentence says what to install."""
     monkeypatch.setitem(sys.modules, "ddgs", None)
 
-    with pytest.raises(UsageError, match=r"agentflow\[web\].*pip install 'agentflow-workflows\[web\]'"):
+    with pytest.raises(UsageError, match=r"the extra 'web'.*pip install 'agentflow-workflows\[web\]'"):
         web_search("cats")
 
 
