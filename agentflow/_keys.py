@@ -28,7 +28,7 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from typing import TYPE_CHECKING, Final, TypeVar, cast, final
 
 import attrs
 
@@ -135,7 +135,7 @@ def register_key(type_: type[T], fn: Callable[[T], object]) -> None:
         fn: Given the object, returns something that can be keyed, such as a string or a tuple.
 
     Raises:
-        UsageError: If the type is a scalar, whose key cannot be changed.
+        UsageError: If the type is a scalar, whose key cannot be changed, or these are no class and no function.
 
     ```python
     from agentflow import register_key
@@ -147,6 +147,10 @@ def register_key(type_: type[T], fn: Callable[[T], object]) -> None:
     register_key(Database, lambda database: database.url)
     ```
     """
+    if not isinstance(cast("object", type_), type) or not callable(fn):
+        raise UsageError(
+            f"register_key({type_!r}, {fn!r}): write a class, and a function that is given an object of it"
+        )
     if id(type_) in LEAVES:
         raise UsageError(
             f"register_key() cannot change the key of {type_.__qualname__}: give a class of your own a key"

@@ -14,7 +14,7 @@ import hashlib
 from collections import deque
 from collections.abc import Awaitable, Iterator
 from inspect import Parameter
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
@@ -81,6 +81,8 @@ def register_type(cls: T) -> T:
             title: str
         ```
     """
+    if not isinstance(cast("object", cls), type):
+        raise UsageError(f"register_type({cls!r}): write a class")
     if layout_of(cls) is None:
         raise UsageError(
             f"register_type: instances of {cls.__qualname__} cannot be stored, since what they hold is not declared. "

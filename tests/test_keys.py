@@ -507,6 +507,13 @@ def test_a_scalar_cannot_get_another_key():
         register_key(str, len)
 
 
+@pytest.mark.parametrize(("type_", "fn"), [("Database", len), (Connection, "url")])
+def test_what_is_no_class_or_no_function_is_not_registered(type_, fn):
+    """The mistake is told where it is made, not never, and not at the first call of a step."""
+    with pytest.raises(UsageError, match="write a class, and a function"):
+        register_key(type_, fn)
+
+
 def test_a_local_class_may_speak_for_itself():
     """Whoever gives the key vouches for it, also for a class without a name of its own."""
 

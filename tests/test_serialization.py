@@ -178,6 +178,12 @@ def test_a_plain_class_cannot_be_registered():
         register_type(Client)
 
 
+def test_what_is_no_class_cannot_be_registered():
+    """An instance in place of its class is a mistake that the message names."""
+    with pytest.raises(UsageError, match=r"register_type\(3\): write a class"):
+        register_type(3)
+
+
 @pytest.mark.parametrize("annotation", [object, Any, int, Exception, typing.Hashable])
 def test_everybodys_classes_do_not_make_everything_known(annotation):
     """`object` and its like are the parents of all, and declare nothing."""
