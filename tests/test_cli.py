@@ -306,7 +306,10 @@ def test_what_is_old_is_counted_first_and_then_removed(own):
 
     assert "removed:" in said(own, "prune", "--older-than", "0", "--yes")
     assert json.loads(said(own, "runs", "--json")) == []
-    assert called(own, "prune").returncode == 1
+    for mistake in ([], ["--old-versions", "--version", "2"]):
+        refused = called(own, "prune", *mistake)
+        assert refused.returncode == 2
+        assert "--old-versions" in refused.stderr  # by the names that they have here, not by those of Python
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])  # bash is asked for its version first, which takes a process

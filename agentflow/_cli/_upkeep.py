@@ -65,6 +65,10 @@ def prune(
     yes: bool,
 ) -> None:
     """Count what is old, and with --yes remove it: results, and with an age alone ended runs with their events. State stays."""
+    if older_than is None and not versions and not old_versions:
+        raise click.UsageError("prune removes what is old: say --older-than DAYS, --old-versions or --version VERSION")
+    if versions and old_versions:
+        raise click.UsageError("--old-versions and --version are two choices: say one of them")
     pruned = _on_disk(store).prune(
         older_than=None if older_than is None else timedelta(days=older_than),
         versions="old" if old_versions else versions or None,
