@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 import warnings
@@ -46,7 +45,8 @@ def forked(directory: Path, colour: str) -> int:
 
 
 def fresh(directory: Path, colour: str) -> int:
-    return subprocess.Popen([sys.executable, __file__, str(directory), "live", colour]).pid
+    # Not subprocess, whose objects complain of a child that somebody else waits for.
+    return os.posix_spawn(sys.executable, [sys.executable, __file__, str(directory), "live", colour], os.environ)
 
 
 def kill_at_random(directory: Path, rounds: int, how: str, colour: str) -> None:
