@@ -187,6 +187,8 @@ class Carried:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._batch.written()
+        elif issubclass(kind, KeyboardInterrupt | SystemExit):
+            self._batch.settle()
         else:
             self._batch.put_back()
 

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
@@ -20,7 +21,7 @@ from agentflow._flusher import FLUSHER
 from agentflow._listening import Note
 from agentflow._news import NEWS
 from agentflow.events import ModelAnswered, RunYielded, StepHit, StepYielded
-from agentflow.exceptions import RunConflict
+from agentflow.exceptions import RunConflict, StoreError
 from agentflow.stores._base import EventRecord, Transaction
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ _PAUSE_AFTER_FAILURE: Final = 1.0  # seconds
 
 _STAMPED: Final = ("seq", "run_id", "attempt", "at")  # put into an event when it is written
 _SIZE_OF_OTHERS: Final = 64
+_LATELY: Final = 1000  # events that other threads may have written since a commit of ours
 
 Stream: TypeAlias = tuple[str, str]
 """Whose chunks: a step's name and the key of its call."""
@@ -217,11 +219,30 @@ class Batch:
         self._outbox = outbox
         self._saying = saying
         self._taken: list[Note] = []
+        self._last: EventRecord | None = None
 
     def __iter__(self) -> Iterator[EventRecord]:
         self._taken += self._outbox.drain()
         for note in [*self._taken, *([self._saying] if self._saying else [])]:
-            yield _record(note, self._outbox.fence.run_id, self._outbox.attempt)
+            self._last = _record(note, self._outbox.fence.run_id, self._outbox.attempt)
+            yield self._last
+
+    def settle(self) -> None:
+        """Take in what came of it if Ctrl-C, or a signal that ends the process, came during the commit: it may be done all the same."""
+        if self._is_recorded():
+            self.written()
+        else:
+            self.put_back()
+
+    def _is_recorded(self) -> bool:
+        store, run_id = self._outbox.store, self._outbox.fence.run_id
+        with suppress(StoreError):
+            store.commit(Transaction())  # when it is done, nobody who has taken ours along is in the middle of it
+            newest = store.last_event(run_id)
+            if newest is not None and self._last is not None:
+                wanted = self._last.at, self._last.data
+                return any((event.at, event.data) == wanted for event in store.events(run_id, newest.seq - _LATELY))
+        return False
 
     def put_back(self) -> None:
         """Take back what could not be written, less what is true only with this commit."""

@@ -14,7 +14,7 @@ import pytest
 
 from agentflow import Context, Run, cached_step, list_runs, workflow
 from agentflow._outbox import MOST
-from agentflow.events import RunCompleted, RunYielded, StepYielded
+from agentflow.events import Emitted, RunCompleted, RunYielded, StepYielded
 from agentflow.exceptions import StoreFull, UnserializableValue
 from agentflow.stores import MemoryStore
 from agentflow.stores._base import Transaction
@@ -459,6 +459,44 @@ def test_a_reader_that_reconnects_sees_each_event_once():
 
     assert [event.seq for event in seen] == list(range(1, len(seen) + 1))
     assert items_of(seen) == list(range(3000))
+
+
+class CtrlCAfterCommit(MemoryStore):
+    """Ctrl-C during a long write: Python hears of it when the write is done."""
+
+    after: int = -1
+
+    def commit(self, transaction: Transaction) -> None:
+        super().commit(transaction)
+        self.after -= bool(transaction.entries)
+        if transaction.entries and self.after == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_ctrl_c_after_a_commit_records_no_event_twice(after):
+    """What that commit has written is not written again with the end of the run."""
+    store = CtrlCAfterCommit()
+
+    @cached_step
+    def step(number: int) -> int:
+        return number
+
+    @workflow
+    def flow(ctx: Context) -> None:
+        store.after = after
+        for number in range(5):
+            ctx.emit(number)
+            step(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        flow.with_options(store=store)()
+    (run,) = list_runs(store=store)
+
+    said = [(event.type, event.at) for event in run.events()]
+    assert run.status == "cancelled"
+    assert len(set(said)) == len(said)
+    assert [event.value for event in run.events() if isinstance(event, Emitted)] == list(range(after))
 
 
 def test_a_forked_child_leaves_its_parents_events_alone():
