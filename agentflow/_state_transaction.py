@@ -127,6 +127,7 @@ class StateTransaction(Generic[V]):
                 "use the state that the outer one gave"
             )
         yield from self._body.saving()
+        yield Pause(0)  # a cancellation that came during that commit arrives here, where no lock is held yet
         pause = _FIRST_PAUSE
         while not self._store.try_lock(self._lock):
             yield Pause(pause)

@@ -282,6 +282,31 @@ async def test_waiting_for_a_transaction_can_be_cancelled():
     assert stored() == {"n": 11}
 
 
+async def test_a_task_cancelled_on_its_way_into_a_transaction_leaves_no_lock(disk):
+    """Cancelled while what was changed before is written, it has not entered; else nobody could for ever."""
+
+    async def take(ctx: Context) -> None:
+        async with ctx.state.transaction() as s:
+            s["entered"] = True
+
+    async def body(ctx: Context) -> None:
+        ctx.state["list"] = []
+        ctx.state["list"].append(1)
+        with locked(disk):
+            task = asyncio.create_task(take(ctx))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            await asyncio.sleep(0.05)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with asyncio.timeout(5):
+            await take(ctx)
+
+    await arun(body)
+
+    assert dict(aflow.session("s").state) == {"list": [1], "entered": True}
+
+
 def test_in_a_step_a_transaction_is_refused():
     """A step's changes commit with its result; the error says what to do."""
 
