@@ -6,8 +6,9 @@ What to do next is decided once; a thread and a task each go through the answers
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 import pydantic_core
@@ -21,6 +22,7 @@ from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+    from contextlib import AbstractContextManager
 
     from agentflow.stores._base import EventRecord, Store
 
@@ -31,6 +33,8 @@ _SHORTEST, _LONGEST, _GROWTH = 0.001, 0.05, 1.5  # seconds between two looks at 
 _BETWEEN_STATUS: Final = 0.1  # seconds between two looks whether the run goes on
 _ENDS: Final = (RunCompleted, RunFailed, RunCancelled, RunInterrupted)
 _OVER: Final = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED)
+
+Waiting: TypeAlias = "Callable[[], AbstractContextManager[object]]"
 
 
 @attrs.define(eq=False)
@@ -94,26 +98,28 @@ class Reading:
         return [RunInterrupted(run_id=self.run_id, attempt=record.attempt, at=time.time())]
 
 
-def follow(reading: Reading) -> Generator[Event, None, None]:
-    """Yield events to a thread."""
+def follow(reading: Reading, waiting: Waiting = nullcontext) -> Generator[Event, None, None]:
+    """Yield events to a thread; `waiting` is entered while it only waits."""
     while True:
         with NEWS.awaited(reading.store.identity, reading.run_id) as news:
             found = reading.look()
             if isinstance(found, float):
-                wait(news, found)
+                with waiting():
+                    wait(news, found)
                 continue
         if found is None:
             return
         yield from found
 
 
-async def afollow(reading: Reading) -> AsyncGenerator[Event, None]:
-    """Yield events to a task."""
+async def afollow(reading: Reading, waiting: Waiting = nullcontext) -> AsyncGenerator[Event, None]:
+    """Yield events to a task; `waiting` is entered while it only waits."""
     while True:
         with NEWS.awaited(reading.store.identity, reading.run_id) as news:
             found = reading.look()
             if isinstance(found, float):
-                await wait_async(news, found)
+                with waiting():
+                    await wait_async(news, found)
                 continue
         if found is None:
             return

@@ -137,7 +137,7 @@ class Run:
 
     async def aresult(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the twin of result()
         """Wait for its end without blocking the loop; see `result`."""
-        return result_of(await adrive(self._answered(timeout)))
+        return result_of(await self._acompleted(timeout))
 
     def result_json(self, timeout: float | None = None) -> str:
         """Wait for its end, and return its result as ordinary JSON text: for this no class needs to be imported.
@@ -149,11 +149,15 @@ class Run:
 
     async def aresult_json(self, timeout: float | None = None) -> str:  # noqa: ASYNC109 - the twin of result_json()
         """Wait for its end without blocking the loop; see `result_json`."""
-        return result_json(await adrive(self._answered(timeout)))
+        return result_json(await self._acompleted(timeout))
 
     def _completed(self, timeout: float | None) -> RunRecord:
         with THREADS.waiting_for_another():
             return drive(self._answered(timeout))
+
+    async def _acompleted(self, timeout: float | None) -> RunRecord:  # noqa: ASYNC109 - the twin of _completed()
+        with THREADS.waiting_for_another():
+            return await adrive(self._answered(timeout))
 
     def _answered(self, timeout: float | None) -> Generator[Ask, None, RunRecord]:
         return answered(self._record, self._store, checked_timeout(timeout))
@@ -260,11 +264,11 @@ class Run:
         Raises:
             UsageError: If that is no number of an event.
         """
-        return _following.follow(self._reading(after, follow=follow))
+        return _following.follow(self._reading(after, follow=follow), THREADS.waiting_for_another)
 
     def aevents(self, after: int = 0, *, follow: bool = True) -> AsyncGenerator[Event, None]:
         """Yield what happens in it, as `events` does, for `async for`."""
-        return _following.afollow(self._reading(after, follow=follow))
+        return _following.afollow(self._reading(after, follow=follow), THREADS.waiting_for_another)
 
     def output(self) -> Any:
         """Return what the latest attempt of a generator workflow has yielded so far: joined if all of it is text, else a list.

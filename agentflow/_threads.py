@@ -7,7 +7,7 @@ import contextlib
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -40,7 +40,9 @@ class ThreadExecutor:
         self._mutex = threading.Lock()
         self._waiting: deque[Job] = deque()
         self._running: dict[threading.Thread, Job | None] = {}
-        self._blocked = 0
+        self._blocked: Counter[threading.Thread] = (
+            Counter()
+        )  # how many things each waits for: tasks may wait for several
         self._closed = False
 
     def submit(self, job: Job) -> None:
@@ -58,7 +60,7 @@ class ThreadExecutor:
 
     def _grow(self) -> None:
         with self._mutex:
-            if self._closed or not self._waiting or len(self._running) - self._blocked >= max_runs():
+            if self._closed or not self._waiting or len(self._running) - len(self._blocked) >= max_runs():
                 return
             # A daemon: the end of the interpreter does not wait for a run that does not heed it. Its lock goes with the process.
             thread = threading.Thread(target=self._work, name="agentflow-run", daemon=True)
@@ -77,7 +79,7 @@ class ThreadExecutor:
 
     def _next(self, thread: threading.Thread) -> Job | None:
         with self._mutex:
-            too_many = len(self._running) - self._blocked > max_runs()
+            too_many = len(self._running) - len(self._blocked) > max_runs()
             if self._closed or not self._waiting or too_many:
                 del self._running[thread]
                 return None
@@ -96,17 +98,20 @@ class ThreadExecutor:
     @contextlib.contextmanager
     def waiting_for_another(self) -> Iterator[None]:
         """Let another run have this thread's place while it only waits, so that runs waiting for runs cannot use up all places."""
-        if threading.current_thread() not in self._running:
+        thread = threading.current_thread()
+        if thread not in self._running:
             yield
             return
         with self._mutex:
-            self._blocked += 1
+            self._blocked[thread] += 1
         self._grow()
         try:
             yield
         finally:
             with self._mutex:
-                self._blocked -= 1
+                self._blocked[thread] -= 1
+                if self._blocked[thread] <= 0:
+                    del self._blocked[thread]
 
     def stop(self) -> None:
         """Begin nothing more, ask what is under way to stop, and wait a moment for it."""

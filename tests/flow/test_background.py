@@ -140,6 +140,33 @@ def test_a_run_is_pending_until_a_thread_is_free(gate):
     assert results == [0, 1, 2]
 
 
+@pytest.mark.parametrize("how", ["result", "events", "aresult", "aevents"])
+def test_however_a_run_waits_for_another_one_it_lets_it_have_its_place(how):
+    """Also one that awaits it, or follows its events."""
+
+    @workflow
+    def child() -> str:
+        return "done"
+
+    @workflow
+    def parent() -> str:
+        run = child.start()
+        return run.result() if how == "result" else [event.type for event in run.events()][-1]
+
+    @workflow
+    async def aparent() -> str:
+        run = await child.astart()
+        return await run.aresult() if how == "aresult" else [event.type async for event in run.aevents()][-1]
+
+    configure(max_runs=1)
+    try:
+        result = (aparent if how.startswith("a") else parent).start().result(timeout=PATIENCE)
+    finally:
+        configure(max_runs=None)
+
+    assert result in {"done", "run_completed"}
+
+
 def test_runs_that_wait_for_runs_do_not_use_up_all_places():
     """A run that waits for another one lets it have its place."""
 
