@@ -50,7 +50,12 @@ class ThreadExecutor:
         _stop_at_exit()
         job.expect()
         with self._mutex:
-            self._waiting.append(job)
+            closed = self._closed
+            if not closed:
+                self._waiting.append(job)
+        if closed:  # the interpreter is ending
+            job.drop()
+            return
         try:
             self._grow()
         except BaseException:
@@ -117,8 +122,10 @@ class ThreadExecutor:
         """Begin nothing more, ask what is under way to stop, and wait a moment for it."""
         with self._mutex:
             self._closed = True
-            self._waiting.clear()
+            waiting, self._waiting = self._waiting, deque()
             running = list(self._running.items())
+        for left in waiting:
+            left.drop()  # nobody will execute it, and a thread that the interpreter joins may wait for it
         deadline = time.monotonic() + _PATIENCE_AT_EXIT
         for _, job in running:
             if job is not None:

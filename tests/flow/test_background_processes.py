@@ -51,6 +51,43 @@ def paged_stream(n: int) -> Iterator[Page]:
     yield Page(title="x" * n)
 
 
+WAITED_FOR = """
+import sys, threading
+from agentflow import Context, configure, workflow
+configure(store=sys.argv[1], max_runs=1)
+
+@workflow
+def endless(ctx: Context, n: int) -> None:
+    while True:
+        ctx.check()
+
+runs = [endless.start(n) for n in range(2)]
+
+def wait(run):
+    try:
+        run.result()
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+
+for run in runs:
+    threading.Thread(target=wait, args=(run,)).start()
+"""
+
+
+def test_a_thread_that_waits_for_a_run_which_will_never_begin_does_not_hold_up_the_end(tmp_path):
+    """At the end of the interpreter also the runs that still wait for a thread are over, for whoever waits for them."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WAITED_FOR, str(tmp_path / "store")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+
+    assert ended.stdout.split() == ["RunInterrupted", "RunInterrupted"]
+
+
 FOREIGN = """
 import sys
 from agentflow import get_run
