@@ -63,7 +63,10 @@ def stream_events(call: Callable[[], T]) -> Generator[Event, None, T]:
     finally:
         if not outcome.done():
             listener.leave()
-            wait(outcome, None)
+            if (
+                LISTENER.get() is not listener
+            ):  # else a finalizer closes it inside the very run, whose end it cannot await
+                wait(outcome, None)
     return outcome.result()
 
 

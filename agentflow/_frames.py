@@ -138,7 +138,8 @@ class ActiveRun:
             with self.transaction() as transaction:
                 yield Commit(self.home.store, transaction)
         if self.listener is not None and self.listener.is_full:
-            yield Until(self.listener.room())
+            # It may never come: the consumer may stand still.
+            yield Until(self.listener.room(), check=self.token.check)
 
     def transaction(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from agentflow import Context, Run, cached_step, list_runs, workflow
 from agentflow.events import Event, RunYielded, StepYielded
-from agentflow.exceptions import UsageError
+from agentflow.exceptions import RunCancelled, RunInterrupted, UsageError
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -223,6 +224,53 @@ def test_closing_leaves_the_run_interrupted():
     again = flow.stream_events()
     assert next(again).attempt == 2
     again.close()
+
+
+def test_a_stream_that_its_own_run_collects_as_garbage_does_not_wait_for_itself():
+    """The garbage collector runs in any thread, also in that of the run, whose end cannot be awaited there."""
+    dropped, collected = threading.Event(), threading.Event()
+
+    @workflow
+    def flow(ctx: Context) -> None:
+        ctx.emit("begun")
+        dropped.wait(10)
+        gc.collect()
+        collected.set()
+        ctx.check()
+
+    def begin() -> None:
+        cycle: list[Any] = [flow.stream_events()]
+        next(cycle[0])
+        cycle.append(cycle)
+
+    gc.disable()
+    try:
+        begin()
+        dropped.set()
+        assert collected.wait(10)
+    finally:
+        gc.enable()
+
+    with pytest.raises(RunInterrupted):
+        newest(flow).result(timeout=10)
+
+
+def test_a_run_whose_reader_stands_still_can_be_cancelled():
+    """It waits for its reader no longer than until it is told to stop."""
+
+    @workflow
+    def flow(ctx: Context) -> None:
+        for number in range(10_000):
+            ctx.emit(number)
+
+    stream = flow.stream_events()
+    next(stream)
+    run = newest(flow)
+    run.cancel()
+
+    with pytest.raises(RunCancelled):
+        run.result(timeout=10)
+    stream.close()
 
 
 def test_closing_stops_a_sync_body_at_its_next_step():
