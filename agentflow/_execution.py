@@ -453,6 +453,12 @@ class Execution:
         if self.caller and self.caller.home == self.home and isinstance(self.caller.state, BodyState):
             self.caller.state.reload()
 
+    def __del__(self) -> None:
+        # A loop that is closed without its generators throws them away without running any more of their code.
+        if getattr(self, "_run", None) is not None and not self._is_over:
+            with contextlib.suppress(StoreError):
+                self.home.store.unlock(run_lock(self.run.record.id))
+
     def _log(self, event: str, **values: object) -> None:
         if enabled():
             run_id = self._run.record.id if self._run else None

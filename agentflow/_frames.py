@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import threading
 import time
 from collections import Counter
@@ -438,6 +439,10 @@ def current_frame(what: str) -> Frame | None:
         return None
     frame.use()
     return frame
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_active.clear)  # the parent executes them, and nobody here
 
 
 def ended_error(frame: Frame) -> NoActiveRun:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import inspect
+import multiprocessing
+import os
 import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -902,3 +905,55 @@ def test_mistakes_of_options_are_told_as_such():
 
     with pytest.raises(UsageError, match=r"session= of workflow .* gave 1"):
         flow(1)
+
+
+def test_a_stream_that_a_closed_loop_has_left_behind_is_interrupted():
+    """Its loop runs no more of its code; the run is free all the same, for the next call to go on with."""
+
+    @workflow
+    async def flow() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    async def first() -> Any:
+        stream = flow()
+        await anext(stream)
+        return stream
+
+    loop = asyncio.new_event_loop()
+    stream = loop.run_until_complete(first())
+    loop.close()
+    del stream
+    gc.collect()
+
+    (run,) = list_runs(workflow=flow.name)
+    assert run.status == "interrupted"
+    assert asyncio.run(flow.acall()) == [1, 2]
+    assert run.status == "completed"
+
+
+def test_a_child_forked_while_a_run_is_active_has_no_active_run(disk):
+    """A step outside any run works in it: the run is its parent's."""
+    begun, over = threading.Event(), threading.Event()
+
+    @cached_step
+    def double(number: int) -> int:
+        return 2 * number
+
+    @workflow
+    def flow() -> None:
+        begun.set()
+        over.wait(10)
+
+    def in_child() -> None:
+        os._exit(double(21))
+
+    run = flow.start()
+    begun.wait(10)
+    child = multiprocessing.get_context("fork").Process(target=in_child)
+    child.start()
+    child.join(10)
+    over.set()
+    run.result(timeout=10)
+
+    assert child.exitcode == 42
