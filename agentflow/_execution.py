@@ -17,7 +17,7 @@ import attrs
 
 from agentflow._body_state import BodyState
 from agentflow._cancelling import heeding
-from agentflow._claims import Claims, following, run_lock
+from agentflow._claims import Claims, following, run_lock, wish_key
 from agentflow._drive import Ask, Commit
 from agentflow._failures import Failure
 from agentflow._frames import ActiveRun, Frame, Home, Refresh, Token, counted_as_active
@@ -405,7 +405,15 @@ class Execution:
         reasons = [token.reason for token in tokens]
         if any(isinstance(reason, RunCancelledError) for reason in reasons):
             return RunStatus.CANCELLED
-        return RunStatus.INTERRUPTED if any(isinstance(reason, RunInterruptedError) for reason in reasons) else None
+        if any(isinstance(reason, RunInterruptedError) for reason in reasons):
+            return RunStatus.INTERRUPTED
+        return RunStatus.CANCELLED if self._is_wanted_no_more() else None
+
+    def _is_wanted_no_more(self) -> bool:
+        """Whether another process has cancelled the run since it was last asked: code without boundaries never met it."""
+        with contextlib.suppress(StoreError):
+            return self.home.store.read(wish_key(self.run.record.id)) is not None
+        return False
 
     def _failed(self, error: BaseException, status: RunStatus) -> Generator[Ask, None, None]:
         text = told(error)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from agentflow.exceptions import RunCancelled, RunNotFound
 from agentflow.testing import FunctionModel
 
 PATIENCE = 20
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -385,6 +389,22 @@ def test_what_ended_or_is_not_there_cannot_be_cancelled():
     flow.session("default").delete()
     with pytest.raises(RunNotFound):
         run.cancel()
+
+
+def test_a_run_that_another_process_cancels_and_that_fails_before_it_hears_of_it_is_cancelled(disk):
+    """Else the next call would go on with it."""
+
+    @workflow
+    def flow() -> None:
+        (run,) = list_runs(workflow=flow.name)
+        cancel = "import sys; from agentflow import get_run; assert get_run(sys.argv[1], store=sys.argv[2]).cancel()"
+        subprocess.run([sys.executable, "-c", cancel, run.id, str(disk.path)], cwd=ROOT, timeout=30, check=True)
+        raise ValueError("its own")
+
+    with pytest.raises(ValueError, match="its own"):
+        flow()
+
+    assert [run.status for run in list_runs(workflow=flow.name)] == ["cancelled"]
 
 
 def test_an_interrupted_run_can_be_cancelled():
