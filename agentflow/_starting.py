@@ -106,11 +106,14 @@ def submit(
         failed = attrs.evolve(
             record, status=RunStatus.FAILED, finished_at=time.time(), error=Failure.of(error).to_text()
         )
+        is_begun = False
         try:
             yield Commit(store, Transaction(run=failed, fence=Fence(record.id, record.owner)))
-        except RunConflict:
-            pass  # somebody else has it already, and says how it ends
+        except RunConflict:  # somebody else has it already, and says how it ends
+            now = store.run(record.id)
+            is_begun = now is not None and now.status is RunStatus.RUNNING
         except AgentflowError as also:
             annotate(error, f"and run {record.id} could not be recorded as failed: {also}")
-        store.unlock(run_lock(record.id))
+        if not is_begun:  # else the lock is of whoever executes it, perhaps in another thread of this process
+            store.unlock(run_lock(record.id))
         raise

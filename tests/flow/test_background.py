@@ -181,6 +181,27 @@ def test_runs_that_wait_for_runs_do_not_use_up_all_places():
         configure(max_runs=None)
 
 
+def test_a_run_whose_executor_fails_after_it_has_begun_keeps_its_lock(gate):
+    """It is executed, so that nobody else may take it."""
+
+    class Late:
+        name = "late"
+
+        def submit(self, job: Job) -> None:
+            threading.Thread(target=job.run).start()
+            wait_until(lambda: get_run(job.run_id).status == "running")
+            raise TimeoutError("no word from the worker")
+
+    with pytest.raises(TimeoutError):
+        gated.with_options(executor=Late()).start(3)
+    (run,) = list_runs(workflow=gated.name)
+    status = run.status
+    gate.set()
+
+    assert status == "running"
+    assert run.result(timeout=PATIENCE) == 3
+
+
 def test_a_run_that_is_not_finished_is_told_from_one_that_is(gate):
     """`RunTimeout` says not yet, and the run goes on."""
     run = gated.start(3)
