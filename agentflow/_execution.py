@@ -226,9 +226,9 @@ class Execution:
         return True
 
     def _begun(self, claim: Claim) -> Generator[Ask, None, None]:
-        account = self._account(claim.record)
-        run = ActiveRun(claim.record, self.home, self.refresh, account, debug=self.debug, listener=self._listener)
         try:
+            account = self._account(claim.record)
+            run = ActiveRun(claim.record, self.home, self.refresh, account, debug=self.debug, listener=self._listener)
             run.token = self.token
             self.token.check()
             with run.transaction(

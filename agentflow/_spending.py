@@ -12,6 +12,7 @@ import pydantic_core
 from agentflow._budget import Budget, least
 from agentflow._usage import Usage
 from agentflow.stores._base import RunFilter
+from agentflow.stores._errors import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,12 +97,19 @@ class Account:
 
 
 def spent_by(store: Store, run_id: str) -> Spent:
-    """Return what a run has spent by its recorded events, with the runs that it called; what was replayed counts nothing."""
+    """Return what a run has spent by its recorded events, with the runs that it called; what was replayed counts nothing.
+
+    Raises:
+        StoreCorrupt: If an event of it is damaged.
+    """
     events = store.events(run_id)
-    usage = used_in(events)
+    try:
+        usage, seconds = used_in(events), sum(_seconds_by_attempt(events))
+    except (ValueError, TypeError, KeyError) as error:
+        raise damaged(store.location, f"an event of run {run_id}: {error}") from error
     for child in store.runs(RunFilter(parent_id=run_id)):
         usage += spent_by(store, child.id).usage
-    return Spent(usage, sum(_seconds_by_attempt(events)))
+    return Spent(usage, seconds)
 
 
 def used_in(events: Sequence[EventRecord]) -> Usage:
@@ -119,7 +127,10 @@ def _seconds_by_attempt(events: Sequence[EventRecord]) -> list[float]:
     """Return the time from the first to the last event of each attempt."""
     spans: dict[int, tuple[float, float]] = {}
     for event in events:
-        attempt = pydantic_core.from_json(event.data)["attempt"]
+        fields = pydantic_core.from_json(event.data)
+        if fields["type"] == "run_cancelled":  # it may be said long after the attempt lost its process
+            continue
+        attempt = fields["attempt"]
         first, _ = spans.get(attempt, (event.at, event.at))
         spans[attempt] = first, event.at
     return [last - first for first, last in spans.values()]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from agentflow import Agent, Budget, Context, RetryPolicy, cached_step, get_run, list_runs, workflow
-from agentflow.exceptions import BudgetExceeded, OutputInvalid, RunFailed, UsageError
+from agentflow._claims import run_lock
+from agentflow.exceptions import BudgetExceeded, OutputInvalid, RunFailed, StoreCorrupt, UsageError
 from agentflow.messages import ModelResponse, TextPart, ToolCall, Usage
 from agentflow.testing import FunctionModel, ScriptedModel
 
@@ -342,6 +346,44 @@ def test_the_seconds_of_earlier_attempts_count():
         limited()
 
     assert limited() <= 1000 - 0.05
+
+
+def test_a_run_whose_events_are_damaged_is_nobodys(disk):
+    """What it has spent cannot be told, which is an error of the store; the run does not count as being executed."""
+
+    @workflow
+    def flow() -> Iterator[int]:
+        yield 1
+
+    stream = flow()
+    next(stream)
+    stream.close()
+    (run,) = list_runs(workflow=flow.name)
+    with contextlib.closing(sqlite3.connect(disk.path / "cache.db", isolation_level=None)) as con:
+        con.execute("UPDATE af_events SET data = x'00' WHERE seq = 1")
+
+    for _ in range(2):
+        with pytest.raises(StoreCorrupt, match=run.id):
+            list(flow())
+    assert not disk.is_locked(run_lock(run.id))
+
+
+def test_a_run_cancelled_long_after_it_stopped_has_not_been_executed_meanwhile():
+    """The seconds of a budget are those in which it was executed."""
+
+    @workflow(budget=Budget(seconds=1))
+    def flow(ctx: Context) -> Iterator[int]:
+        yield 1
+        ctx.check()
+
+    stream = flow()
+    next(stream)
+    stream.close()
+    time.sleep(1.1)
+    (run,) = list_runs(workflow=flow.name)
+    run.cancel()
+
+    assert run.resume().result(timeout=60) == [1]
 
 
 def test_a_cost_that_is_not_known_cannot_be_held():
