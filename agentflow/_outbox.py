@@ -20,6 +20,7 @@ import pydantic_core
 from agentflow._flusher import FLUSHER
 from agentflow._listening import Note
 from agentflow._news import NEWS
+from agentflow._run import storable
 from agentflow.events import ModelAnswered, RunYielded, StepHit, StepYielded
 from agentflow.exceptions import RunConflict, StoreError
 from agentflow.stores._base import EventRecord, Transaction
@@ -265,7 +266,12 @@ def event_record(event: Event, run_id: str, attempt: int) -> EventRecord:
 
 def _record(note: Note, run_id: str, attempt: int) -> EventRecord:
     fields = {**note.fields, "attempt": attempt, "at": note.at}
-    return EventRecord(run_id, 0, note.at, pydantic_core.to_json(fields))
+    try:
+        data = pydantic_core.to_json(fields)
+    except pydantic_core.PydanticSerializationError:  # half a character, in a name or in what a provider has said
+        texts = {name: storable(value) for name, value in fields.items() if isinstance(value, str)}
+        data = pydantic_core.to_json({**fields, **texts})
+    return EventRecord(run_id, 0, note.at, data)
 
 
 def noted(event: Event | Note) -> Note:

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from agentflow import Context, Run, cached_step, list_runs, workflow
+from agentflow import Agent, Context, Run, cached_step, list_runs, workflow
 from agentflow._outbox import MOST
-from agentflow.events import Emitted, RunCompleted, RunYielded, StepYielded
-from agentflow.exceptions import StoreFull, UnserializableValue
+from agentflow.events import Emitted, ModelRetried, RunCompleted, RunYielded, StepYielded
+from agentflow.exceptions import ModelHTTPError, StoreFull, UnserializableValue
+from agentflow.models import FallbackModel
 from agentflow.stores import MemoryStore
 from agentflow.stores._base import Transaction
+from agentflow.testing import FunctionModel
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -459,6 +461,27 @@ def test_a_reader_that_reconnects_sees_each_event_once():
 
     assert [event.seq for event in seen] == list(range(1, len(seen) + 1))
     assert items_of(seen) == list(range(3000))
+
+
+def test_half_a_character_in_what_an_event_tells_does_no_harm():
+    """Whatever a provider's error or a function's name holds: an event that could not be written would be in the way of every commit."""
+
+    def refusing(_: object, __: object) -> str:
+        raise ModelHTTPError("half a \ud800 character", status=500)
+
+    agent = Agent(FallbackModel(FunctionModel(refusing), FunctionModel(lambda _, __: "fine")))
+
+    @workflow
+    def flow(ctx: Context) -> str:
+        def same(text: str) -> str:
+            return text
+
+        same.__qualname__ = "half\ud800"
+        return ctx.map(same, [agent.run("Well?").output])[0]
+
+    assert flow() == "fine"
+    (retried,) = [event for event in newest(flow).events() if isinstance(event, ModelRetried)]
+    assert "half a \\ud800 character" in retried.error
 
 
 class CtrlCAfterCommit(MemoryStore):
