@@ -29,7 +29,7 @@ from agentflow._named_runs import NamedRun
 from agentflow._outbox import BODY, run_note
 from agentflow._run import annotate, status_after, told
 from agentflow._serialization import StaleValue
-from agentflow._spending import Account, spent_by
+from agentflow._spending import Account, spending
 from agentflow._stored_call import StoredCall
 from agentflow.events import RunCancelled, RunCompleted, RunFailed, RunInterrupted, RunStarted
 from agentflow.exceptions import (
@@ -227,7 +227,7 @@ class Execution:
 
     def _begun(self, claim: Claim) -> Generator[Ask, None, None]:
         try:
-            account = self._account(claim.record)
+            account = yield from self._account(claim.record)
             run = ActiveRun(claim.record, self.home, self.refresh, account, debug=self.debug, listener=self._listener)
             run.token = self.token
             self.token.check()
@@ -292,9 +292,9 @@ class Execution:
         """Make this the execution of a run that waits and whose lock this process holds."""
         self._waiting = following(record)
 
-    def _account(self, record: RunRecord) -> Account:
+    def _account(self, record: RunRecord) -> Generator[Ask, None, Account]:
         """Return the account of a run that begins or goes on: what its earlier attempts have spent counts."""
-        earlier = spent_by(self.home.store, record.id) if record.attempt > 1 else None
+        earlier = (yield from spending(self.home.store, record.id)) if record.attempt > 1 else None
         around = self.caller.run.account if self.caller and self.caller.run else None
         return Account(self.spec.call_budget or self.spec.budget, around, earlier)
 

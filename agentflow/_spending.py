@@ -10,18 +10,20 @@ import attrs
 import pydantic_core
 
 from agentflow._budget import Budget, least
+from agentflow._drive import Ask, Pause, drive
 from agentflow._usage import Usage
 from agentflow.stores._base import RunFilter
 from agentflow.stores._errors import damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from agentflow.stores._base import EventRecord, Store
 
-__all__ = ["Account", "Spent", "spent_by", "used_in"]
+__all__ = ["Account", "Spent", "spending", "spent_by", "used_in"]
 
 _ANSWERED: Final = b'"model_answered"'
+_PAGE: Final = 250  # events that are looked at in one go: a few milliseconds
 
 
 @attrs.frozen
@@ -102,14 +104,23 @@ def spent_by(store: Store, run_id: str) -> Spent:
     Raises:
         StoreCorrupt: If an event of it is damaged.
     """
-    events = store.events(run_id)
-    try:
-        usage, seconds = used_in(events), sum(_seconds_by_attempt(events))
-    except (ValueError, TypeError, KeyError) as error:
-        raise damaged(store.location, f"an event of run {run_id}: {error}") from error
+    return drive(spending(store, run_id))
+
+
+def spending(store: Store, run_id: str) -> Generator[Ask, None, Spent]:
+    """The procedure of `spent_by`, which lets others get on between two pages of events."""
+    usage, spans, after = Usage(), dict[int, tuple[float, float]](), 0
+    while events := store.events(run_id, after, _PAGE):
+        try:
+            usage += used_in(events)
+            _extend(spans, events)
+        except (ValueError, TypeError, KeyError) as error:
+            raise damaged(store.location, f"an event of run {run_id}: {error}") from error
+        after = events[-1].seq
+        yield Pause(0)
     for child in store.runs(RunFilter(parent_id=run_id)):
-        usage += spent_by(store, child.id).usage
-    return Spent(usage, seconds)
+        usage += (yield from spending(store, child.id)).usage
+    return Spent(usage, sum(last - first for first, last in spans.values()))
 
 
 def used_in(events: Sequence[EventRecord]) -> Usage:
@@ -123,9 +134,8 @@ def _usage(event: EventRecord) -> Usage:
     return Usage.model_validate(fields["usage"]) if is_paid else Usage()
 
 
-def _seconds_by_attempt(events: Sequence[EventRecord]) -> list[float]:
-    """Return the time from the first to the last event of each attempt."""
-    spans: dict[int, tuple[float, float]] = {}
+def _extend(spans: dict[int, tuple[float, float]], events: Sequence[EventRecord]) -> None:
+    """Extend for each attempt the span from its first to its last event."""
     for event in events:
         fields = pydantic_core.from_json(event.data)
         if fields["type"] == "run_cancelled":  # it may be said long after the attempt lost its process
@@ -133,4 +143,3 @@ def _seconds_by_attempt(events: Sequence[EventRecord]) -> list[float]:
         attempt = fields["attempt"]
         first, _ = spans.get(attempt, (event.at, event.at))
         spans[attempt] = first, event.at
-    return [last - first for first, last in spans.values()]

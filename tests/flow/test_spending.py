@@ -7,7 +7,7 @@ import contextlib
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +17,8 @@ from agentflow import Agent, Budget, Context, RetryPolicy, cached_step, get_run,
 from agentflow._claims import run_lock
 from agentflow.exceptions import BudgetExceeded, OutputInvalid, RunFailed, StoreCorrupt, UsageError
 from agentflow.messages import ModelResponse, TextPart, ToolCall, Usage
+from agentflow.stores import MemoryStore
+from agentflow.stores._base import EventRecord
 from agentflow.testing import FunctionModel, ScriptedModel
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -346,6 +348,35 @@ def test_the_seconds_of_earlier_attempts_count():
         limited()
 
     assert limited() <= 1000 - 0.05
+
+
+async def test_a_run_with_many_events_goes_on_without_holding_up_the_loop():
+    """What it has spent is read page by page, and other tasks get on in between."""
+
+    class Watched(MemoryStore):
+        def events(self, run_id: str, after: int = 0, limit: int | None = None) -> Sequence[EventRecord]:
+            found = super().events(run_id, after, limit)
+            pages.append(len(found))
+            return found
+
+    pages: list[int] = []
+
+    @workflow
+    async def flow(ctx: Context) -> int:
+        if ctx.attempt == 1:
+            for number in range(2000):
+                ctx.emit(number)
+            raise RuntimeError
+        return ctx.attempt
+
+    kept = flow.with_options(store=Watched())
+    with pytest.raises(RuntimeError):
+        await kept()
+    pages.clear()
+
+    assert await kept() == 2
+    assert sum(pages) > 2000
+    assert max(pages) <= 500
 
 
 def test_a_run_whose_events_are_damaged_is_nobodys(disk):
