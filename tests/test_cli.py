@@ -278,7 +278,7 @@ def test_a_run_that_has_ended_is_not_cancelled(own):
 def test_remembered_results_are_listed_and_forgotten(own):
     """Those of a step, or all of a session."""
     assert len(json.loads(said(own, "forget", "flows:post", "demo", "--list", "--json"))) == 2
-    assert said(own, "forget", "flows:post", "demo", "--older-than", "3600") == "forgotten: 0\n"
+    assert said(own, "forget", "flows:post", "demo", "--older-than", "1h") == "forgotten: 0\n"
     assert json.loads(said(own, "forget", "flows:post", "demo", "--step", "flows:write", "--json")) == {"forgotten": 2}
     assert json.loads(said(own, "forget", "flows:post", "demo", "--list", "--json")) == []
 
@@ -300,11 +300,11 @@ def test_a_store_is_examined(own):
 
 def test_what_is_old_is_counted_first_and_then_removed(own):
     """Nothing is removed without `--yes`, and what is meant must be said."""
-    counted = json.loads(said(own, "prune", "--older-than", "0", "--json"))
+    counted = json.loads(said(own, "prune", "--older-than", "0s", "--json"))
     assert (counted["dry_run"], counted["entries"], counted["runs"]) == (True, 2, 3)
     assert len(json.loads(said(own, "runs", "--json"))) == 3
 
-    assert "removed:" in said(own, "prune", "--older-than", "0", "--yes")
+    assert "removed:" in said(own, "prune", "--older-than", "0s", "--yes")
     assert json.loads(said(own, "runs", "--json")) == []
     for mistake in ([], ["--old-versions", "--version", "2"]):
         refused = called(own, "prune", *mistake)
@@ -372,3 +372,13 @@ def test_the_page_says_what_the_program_says():
         HELP.write_text(page(), encoding="utf-8")
 
     assert HELP.read_text(encoding="utf-8") == page()
+
+
+@pytest.mark.parametrize("command", [("forget", "flows:post", "demo"), ("prune",)])
+@pytest.mark.parametrize("age", ["30", "d", "-1d", "1e9w", "99999999999w", "1 day"])
+def test_an_age_has_a_unit(own: Path, command: tuple[str, ...], age: str) -> None:
+    """The same age means the same for every command; a bare number, whose unit nobody can tell, removes nothing."""
+    done = called(own, *command, "--older-than", age)
+
+    assert done.returncode == 2
+    assert "is no age: write a number and its unit" in done.stderr or "longer than any calendar" in done.stderr

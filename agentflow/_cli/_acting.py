@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentflow._cli import _facts
+from agentflow._cli._ages import AGE
 from agentflow._cli._app import command
 from agentflow._cli._places import session_at
 
@@ -23,7 +24,7 @@ __all__ = ["forget"]
 @click.option("--step", metavar="NAME", help="Only those of this step.")
 @click.option("--tag", help="Only those with this tag.")
 @click.option("--version", help="Only those of this version of the step's code.")
-@click.option("--older-than", type=float, metavar="SECONDS", help="Only those completed longer ago.")
+@click.option("--older-than", type=AGE, metavar="AGE", help="Only those completed longer ago, such as 12h or 30d.")
 @click.option("--list", "only_list", is_flag=True, help="List what is remembered, and forget nothing.")
 def forget(store: Store, screen: Screen, *, workflow: str, session: str, only_list: bool, **which: Any) -> None:
     """Forget what the steps of a session remember, so that they run again."""

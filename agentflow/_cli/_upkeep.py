@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentflow._cli._ages import AGE
 from agentflow._cli._app import REFUSED, command
 from agentflow.stores import DiskStore
 
@@ -47,7 +48,7 @@ def _plain(value: Any) -> Any:
 
 
 @command
-@click.option("--older-than", type=float, metavar="DAYS", help="Only what was completed longer ago.")
+@click.option("--older-than", type=AGE, metavar="AGE", help="Only what was completed longer ago, such as 12h or 30d.")
 @click.option(
     "--version", "versions", multiple=True, metavar="VERSION", help="Only results of this version; may be repeated."
 )
@@ -58,7 +59,7 @@ def prune(
     store: Store,
     screen: Screen,
     *,
-    older_than: float | None,
+    older_than: timedelta | None,
     versions: tuple[str, ...],
     old_versions: bool,
     workflow: str | None,
@@ -66,11 +67,11 @@ def prune(
 ) -> None:
     """Count what is old, and with --yes remove it: results, and with an age alone ended runs with their events. State stays."""
     if older_than is None and not versions and not old_versions:
-        raise click.UsageError("prune removes what is old: say --older-than DAYS, --old-versions or --version VERSION")
+        raise click.UsageError("prune removes what is old: say --older-than AGE, --old-versions or --version VERSION")
     if versions and old_versions:
         raise click.UsageError("--old-versions and --version are two choices: say one of them")
     pruned = _on_disk(store).prune(
-        older_than=None if older_than is None else timedelta(days=older_than),
+        older_than=older_than,
         versions="old" if old_versions else versions or None,
         workflow=workflow,
         dry_run=not yes,
