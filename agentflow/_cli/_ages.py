@@ -14,7 +14,7 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w":
 _WRITTEN: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
 
-class _Age(click.ParamType):
+class _Age(click.ParamType[timedelta]):
     """A length of time such as `30d`; a number alone is refused, since nobody can tell its unit."""
 
     name = "age"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +12,8 @@ from agentflow._cli._app import REFUSED, command
 from agentflow.stores import DiskStore
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from agentflow._cli._screen import Screen
     from agentflow.stores import Store
 
