@@ -129,7 +129,8 @@ class NamedRun(Generic[T]):
         """
         status = status_of(record, self.claims.home.store)
         if status is RunStatus.COMPLETED:
-            return _unreadable_error(record)
+            # A row that was read before the run ended has no result yet: it is read again.
+            return _unreadable_error(record) if record.status is status else None
         if status in _STOPPED and self._may_go_on(record) and not (awaited and status is RunStatus.FAILED):
             return None
         if status is RunStatus.INTERRUPTED:

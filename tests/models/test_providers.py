@@ -73,6 +73,11 @@ def weather(city: str) -> str:
     return f"It is sunny in {city}."
 
 
+def unpriced(usage: Usage) -> Usage:
+    """Return a usage without its cost, which is known only where the prices are installed."""
+    return usage.model_copy(update={"cost": None})
+
+
 async def test_a_text_is_answered(service):
     """With the model's name and what it used; the key is in the headers."""
     service.will(service.dialect.said(TextPart(text="Hello, world."), usage=service.dialect.usage))
@@ -80,7 +85,7 @@ async def test_a_text_is_answered(service):
     result = await service.ask(Agent(service.model, instructions="Be brief."), "Say hello")
 
     assert result.output == "Hello, world."
-    assert result.usage == service.dialect.usage
+    assert unpriced(result.usage) == service.dialect.usage
     assert result.messages[-1].model == service.dialect.model_name
     assert "Be brief." in service.seen()
     assert any("sk-canary-0001" in value for value in service.server.seen[0].headers.values())
@@ -99,7 +104,7 @@ async def test_parallel_calls_are_answered_in_the_next_turn(service):
     returns = [message.content for message in result.messages if isinstance(message, ToolReturn)]
     assert returns == ["It is sunny in Paris.", "It is sunny in Zürich\u2028."]
     assert all(text in service.seen() for text in (*returns[:1], "Both,"))
-    assert result.usage == service.dialect.usage + Usage(requests=1, input_tokens=11, output_tokens=7)
+    assert unpriced(result.usage) == service.dialect.usage + Usage(requests=1, input_tokens=11, output_tokens=7)
 
 
 async def test_what_the_model_thought_goes_back_to_it(service):
