@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
 import attrs
@@ -265,6 +266,18 @@ class Workflow(Decorated, Generic[P, T]):
         )
 
     def _session_id(self, arguments: dict[str, Any], frame: Frame | None) -> str:
+        session_id = self._session_named(arguments, frame)
+        if session_id or (session_id is not None and not require_session()):
+            return session_id
+        if require_session():
+            found = "without a session" if session_id is None else "with an empty session id"
+            raise UsageError(
+                f"workflow {self.name!r} was called {found}, and this program requires one (require_session): "
+                'write with_options(session_id="...") or @workflow(session=...)'
+            )
+        return "default"
+
+    def _session_named(self, arguments: dict[str, Any], frame: Frame | None) -> str | None:
         if self._options.session_id is not None:
             return self._options.session_id
         session = self._spec.session
@@ -275,12 +288,7 @@ class Workflow(Decorated, Generic[P, T]):
             return session
         if frame is not None and frame.run is not None:
             return frame.home.session_id
-        if require_session():
-            raise UsageError(
-                f"workflow {self.name!r} was called without a session, and this program requires one (require_session): "
-                'write with_options(session_id="...") or @workflow(session=...)'
-            )
-        return "default"
+        return None
 
     def _arguments(self, execution: Execution) -> tuple[list[Any], dict[str, Any]]:
         args, kwargs = self._spec.shape.spread(execution.arguments)
@@ -300,6 +308,7 @@ class Workflow(Decorated, Generic[P, T]):
         perform = Perform(lambda: body(execution))
         try:
             yield perform
+            _refuse_unawaited(perform.result, self.name)
         except BaseException as error:
             yield from execution.failed(error)
             raise
@@ -314,6 +323,15 @@ class Workflow(Decorated, Generic[P, T]):
     def _encoded_stream(self, items: list[Any], value: Any) -> bytes:
         codec, owner = cast("StreamCodec", self._codec), f"the result of workflow {self.name!r}"
         return mark_stream(codec.dumps([codec.items.dumps(item, owner=owner) for item in items], value, owner=owner))
+
+
+def _refuse_unawaited(value: object, name: str) -> None:
+    """Refuse a coroutine as what a workflow returns: it was meant to be awaited, and nothing of it has run."""
+    if inspect.iscoroutine(value):
+        value.close()
+        raise UsageError(
+            f"workflow {name!r} returned the coroutine of {value.__qualname__}, which has not run: write `return await ...`, in an `async def`"
+        )
 
 
 def current_frame_or_none() -> Frame | None:

@@ -957,3 +957,43 @@ def test_a_child_forked_while_a_run_is_active_has_no_active_run(disk):
     run.result(timeout=10)
 
     assert child.exitcode == 42
+
+
+def test_a_service_refuses_an_empty_session_id():
+    """Where a session is required, the empty text is none: it would be everybody's whose name is not known."""
+
+    @workflow(session=lambda user: user)
+    def greet(user: str) -> str:
+        return f"hello {user}"
+
+    assert greet("") == "hello "
+    configure(require_session=True)
+    try:
+        assert greet("ann") == "hello ann"
+        with pytest.raises(UsageError, match="was called with an empty session id, and this program requires one"):
+            greet("")
+    finally:
+        configure(require_session=None)
+
+
+def test_a_coroutine_that_nobody_has_awaited_is_no_result():
+    """An `await` was forgotten, so nothing has run: the run fails and says so, in both colours."""
+
+    @cached_step
+    async def double(n: int) -> int:
+        return 2 * n
+
+    @workflow(name="forgot in def")
+    def plain(n: int) -> object:
+        return double(n)
+
+    @workflow(name="forgot in async def")
+    async def tasked(n: int) -> object:
+        return double(n)
+
+    for flow in (plain, tasked):
+        with pytest.raises(
+            UsageError, match=r"returned the coroutine of .*double.*, which has not run: write `return await"
+        ):
+            asyncio.run(flow.acall(1))
+        assert flow.session("default").runs()[0].status is RunStatus.FAILED
