@@ -18,13 +18,12 @@ from agentflow._retry import seconds
 from agentflow._run import Continuation
 from agentflow._signature import Colour, Shape
 from agentflow._state_values import ModelValues
-from agentflow._workflow import (
+from agentflow._workflow import Workflow, WorkflowOptions
+from agentflow._workflow_colours import (
     AsyncStreamWorkflow,
     AsyncWorkflow,
     PlainWorkflow,
     StreamWorkflow,
-    Workflow,
-    WorkflowOptions,
 )
 from agentflow.exceptions import UsageError
 
