@@ -105,7 +105,8 @@ class Guard:
             self._judge(event, *arguments[:3])
 
     def _judge(self, event: str, name: object, _mode: object = None, flags: object = 0) -> None:
-        if not isinstance(name, str | bytes | os.PathLike):
+        # From 3.13 on, a mistake in a text that no file has makes Python look for the line in a file of this name.
+        if not isinstance(name, str | bytes | os.PathLike) or name == "<unknown>":
             return
         path = os.path.abspath(os.fsdecode(name))
         # A failed run's traceback quotes the lines of its code.
