@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from agentflow._serialization import seal, unseal
+from agentflow._serialization import seal, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Remembered:
     def pack(self) -> bytes:
         """Return it as the store keeps it: sealed with a checksum."""
         run_id = self.run_id.encode("utf-8", "surrogatepass")
-        return seal(_HEADER.pack(self.created_at, len(run_id)) + run_id + self.body)
+        return seal(_HEADER.pack(self.created_at, len(run_id)), run_id, self.body)
 
     @classmethod
     def unpack(cls, payload: bytes) -> Remembered:
@@ -49,10 +49,11 @@ class Remembered:
             StoreCorrupt: If it is not what was packed.
             IncompatibleStore: If a newer agentflow packed it.
         """
-        plain = unseal(payload)
+        plain = unsealed(payload)
         created_at, length = _HEADER.unpack_from(plain)
         start = _HEADER.size + length
-        return cls(plain[start:], created_at, plain[_HEADER.size : start].decode("utf-8", "surrogatepass"))
+        run_id = bytes(plain[_HEADER.size : start]).decode("utf-8", "surrogatepass")
+        return cls(bytes(plain[start:]), created_at, run_id)
 
 
 @attrs.frozen(slots=False)  # made in half the time

@@ -40,6 +40,7 @@ __all__ = [
     "register_type",
     "seal",
     "unseal",
+    "unsealed",
 ]
 
 T = TypeVar("T", bound=type)
@@ -285,13 +286,21 @@ def _corrupt(why: str) -> StoreCorrupt:
     )
 
 
-def seal(body: bytes) -> bytes:
-    """Put a head before a body: what it is, the version of the format, and a checksum. How large it may be is the store's business."""
-    return b"".join((_MAGIC, bytes([_VERSION]), _checksum(_VERSION, body), body))
+def seal(*parts: bytes) -> bytes:
+    """Join the parts of a body and put a head before it: what it is, the version of the format, and a checksum.
+
+    How large it may be is the store's business. In parts, since a huge body should not be copied twice.
+    """
+    return b"".join((_MAGIC, bytes([_VERSION]), _checksum(_VERSION, *parts), *parts))
 
 
 def unseal(data: bytes) -> bytes:
-    """Return the body that was sealed.
+    """Return the body that was sealed; raises as `unsealed` does."""
+    return bytes(unsealed(data))
+
+
+def unsealed(data: bytes) -> memoryview:
+    """Return a view of the body that was sealed.
 
     Raises:
         StoreCorrupt: If it is not what was sealed.
@@ -304,10 +313,11 @@ def unseal(data: bytes) -> bytes:
         raise _corrupt("its checksum does not fit")
     if head[len(_MAGIC)] > _VERSION:
         raise IncompatibleStore("a stored value was written by a newer agentflow: upgrade agentflow to read it")
-    return bytes(body)
+    return body
 
 
-def _checksum(version: int, body: bytes | memoryview) -> bytes:
+def _checksum(version: int, *parts: bytes | memoryview) -> bytes:
     checksum = hashlib.sha256(bytes([version]))
-    checksum.update(body)
+    for part in parts:
+        checksum.update(part)
     return checksum.digest()
