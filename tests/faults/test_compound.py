@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 import warnings
@@ -12,6 +13,7 @@ from agentflow import cached_step
 from agentflow._settings import using_store
 from agentflow.exceptions import StoreCorrupt, StoreError, StoreFull
 from agentflow.stores import DiskStore
+from agentflow.stores._base import Entry, Transaction
 
 from .test_corrupt import query
 
@@ -28,6 +30,27 @@ def test_a_full_disk_after_a_kill(program, small_disk, figure, rounds):
         **{name: told[name] for name in ("rounds", "acknowledged", "lost", "said_to_be_full")},
         untyped=0,
     )
+
+
+def test_a_lock_on_what_a_cut_off_opening_has_left(tmp_path, figure):
+    """A store is made aside and put in its place whole, in WAL mode already: so whoever holds the empty file that a killed opening left holds up nobody."""
+    place = tmp_path / "store"
+    place.mkdir(mode=0o700)
+    (place / "cache.db").touch(mode=0o600)
+    holder = sqlite3.connect(place / "cache.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    store = DiskStore(place, busy_timeout=0.5)
+
+    store.commit(Transaction(entries=(Entry(key="key", payload=b"value"),)))
+
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert store.read("key") == b"value"
+    store.close()
+    con = sqlite3.connect(place / "cache.db")
+    assert con.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    con.close()
+    figure("F31 locked during the first opening", lost=0, waited=0)
 
 
 @pytest.mark.parametrize("on_corrupt", ["raise", "recompute"])
