@@ -11,14 +11,14 @@ import contextlib
 import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from agentflow._body_state import BodyState
 from agentflow._cancelling import heeding
 from agentflow._claims import Claims, following, run_lock, wish_key
-from agentflow._drive import Ask, Commit
+from agentflow._drive import Ask, Commit, Pause
 from agentflow._failures import Failure
 from agentflow._frames import ActiveRun, Frame, Home, Refresh, Token, counted_as_active
 from agentflow._keys import arguments_digest, encode, entry_key
@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from agentflow.stores._base import StateWrite
 
 __all__ = ["Execution", "Recorded", "WorkflowSpec"]
+
+_BETWEEN_LOOKS: Final = 0.02  # seconds, at a child run that has not ended yet
 
 
 @attrs.define(eq=False)
@@ -193,20 +195,21 @@ class Execution:
         names = (caller.run.record.id, caller.place, self.home.workflow, self.home.session_id, self.call)
         number = caller.count("run", entry_key(*names))
         run_id = entry_key("child", *names, str(number))[:32]
-        record = self.home.store.run(run_id)
-        if record is not None and (recorded := self._recorded(record, decode)):
-            return recorded
-        if record is None:
-            is_ours = yield from self._opening_new(run_id, caller.run.record.id)
-        else:
-            claim = self._claims.again(record)
-            is_ours = claim is not None and (yield from self._opened(claim))
-        if not is_ours:
-            raise RunConflict(
-                f"run {run_id} of workflow {self.spec.name!r} is being executed by another process: wait for its end, then call again",
-                run_id=run_id,
-            )
-        return None
+        while True:
+            record = self.home.store.run(run_id)
+            if record is not None and (recorded := self._recorded(record, decode)):
+                return recorded
+            if record is None:
+                is_ours = yield from self._opening_new(run_id, caller.run.record.id)
+            else:
+                claim = self._claims.again(record)
+                is_ours = claim is not None and (yield from self._opened(claim))
+            if is_ours:
+                return None
+            # Whoever has our run has its children. So it is this process itself: an earlier attempt of the calling step,
+            # which took too long, was left alone, and ends at its next boundary.
+            yield Pause(_BETWEEN_LOOKS)
+            caller.check()
 
     def _recorded(self, record: RunRecord, decode: Callable[[bytes], Any]) -> Recorded | None:
         if record.status is not RunStatus.COMPLETED or record.result is None:

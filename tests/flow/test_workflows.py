@@ -9,6 +9,7 @@ import inspect
 import multiprocessing
 import os
 import threading
+import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from agentflow import Agent, Context, RunStatus, cached_step, configure, get_run, list_runs, workflow
+from agentflow import Agent, Context, RetryPolicy, RunStatus, cached_step, configure, get_run, list_runs, workflow
 from agentflow.exceptions import NoActiveRun, RunNotFound, UnkeyableArgument, UnserializableValue, UsageError
 from agentflow.stores import MemoryStore
 from agentflow.testing import FunctionModel
@@ -997,3 +998,26 @@ def test_a_coroutine_that_nobody_has_awaited_is_no_result():
         ):
             asyncio.run(flow.acall(1))
         assert flow.session("default").runs()[0].status is RunStatus.FAILED
+
+
+def test_a_retry_waits_for_the_child_run_of_the_attempt_that_took_too_long():
+    """Its thread was left alone and has the child still; the next attempt takes what the child gives, and nothing is paid twice."""
+    executed: list[float] = []
+
+    @workflow(name="slow child")
+    def child() -> int:
+        executed.append(time.monotonic())
+        time.sleep(0.5 if len(executed) == 1 else 0)
+        return 7
+
+    @cached_step(name="impatient", retry=RetryPolicy(attempts=2, wait=0, timeout=0.3))
+    def impatient() -> int:
+        return child()
+
+    @workflow(name="impatient parent")
+    def parent() -> int:
+        return impatient()
+
+    assert parent() == 7
+    assert len(executed) == 1
+    assert [run.status for run in child.session("default").runs()] == [RunStatus.COMPLETED]
