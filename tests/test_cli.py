@@ -382,3 +382,20 @@ def test_an_age_has_a_unit(own: Path, command: tuple[str, ...], age: str) -> Non
 
     assert done.returncode == 2
     assert "is no age: write a number and its unit" in done.stderr or "longer than any calendar" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("flows:pots", "demo"), "this store has nothing of a workflow 'flows:pots'; there are: flows:post"),
+        (("post", "demo"), "this store has nothing of a workflow 'post'; there are: "),
+        (("flows:post", "dmo"), "workflow 'flows:post' has no session 'dmo'; there are: demo"),
+    ],
+)
+@pytest.mark.parametrize("command", ["state", "forget"])
+def test_a_misspelt_name_is_told(made: Path, command: str, names: tuple[str, str], said: str) -> None:
+    """An empty answer would look like one."""
+    done = called(made, command, *names)
+
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())

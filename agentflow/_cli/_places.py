@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from agentflow.stores import Store
 
 __all__ = ["import_modules", "run_at", "session_at", "store_in"]
+
+_LOOKED_AT: Final = 1000  # runs whose workflows are named
+_NAMED: Final = 5
 
 
 def store_in(place: str | None) -> Store:
@@ -60,7 +64,21 @@ def run_at(store: Store, beginning: str) -> Run:
 
 
 def session_at(store: Store, workflow: str, session: str) -> Session:
-    """Return a session, whether it has anything or not."""
+    """Return a session.
+
+    Raises:
+        click.UsageError: If the store has nothing of it: a name was misspelt, and an empty answer would look like one.
+    """
+    sessions = store.sessions(workflow)
+    if session not in sessions:
+        if sessions:
+            has = f"workflow {workflow!r} has no session {session!r}"
+            near = difflib.get_close_matches(session, sessions) or sessions
+        else:
+            has = f"this store has nothing of a workflow {workflow!r}"
+            known = sorted({run.workflow for run in list_runs(store=store, limit=_LOOKED_AT)})
+            near = difflib.get_close_matches(workflow, known) or known
+        raise click.UsageError(f"{has}; there are: {', '.join(near[:_NAMED]) or 'none'}")
     return Session(Home(store, workflow, session))
 
 
