@@ -135,7 +135,7 @@ class DiskStore:
 
     def read(self, key: str) -> bytes | None:
         """Return the sealed result under a key, or None."""
-        rows = self._readers.rows(_schema.READ, (to_text(key),))
+        rows = self._readers.rows(_schema.READ, (to_text(key),) * 2)
         if not rows:
             return None
         is_its_own, mode, filename, value = rows[0]
@@ -161,7 +161,7 @@ class DiskStore:
 
     def state_row(self, workflow: str, session_id: str, key: str) -> StateRow:
         """Return one key of a session's state."""
-        rows = self._readers.records(_schema.STATE_ROW, (workflow, session_id, key), _schema.state_of)
+        rows = self._readers.records(_schema.STATE_ROW, (workflow, session_id, key) * 2, _schema.state_of)
         return rows[0] if rows else StateRow(None, 0)
 
     def state_keys(self, workflow: str, session_id: str) -> Sequence[str]:
@@ -439,7 +439,7 @@ def _check_fence(writing: Writing, fence: Fence) -> dict[str, int]:
 
 
 def _run_now(writing: Writing, run_id: str) -> tuple[str, int]:
-    return _schema.run_now_of(writing.execute(_schema.RUN_NOW, (to_text(run_id),)).fetchone())
+    return _schema.run_now_of(writing.execute(_schema.RUN_NOW, (to_text(run_id),) * 2).fetchone())
 
 
 def _check_revisions(writing: Writing, transaction: Transaction) -> None:
@@ -448,7 +448,7 @@ def _check_revisions(writing: Writing, transaction: Transaction) -> None:
         if write.expected is ANY_REVISION:
             continue
         names = bound((write.workflow, write.session_id, write.key))
-        row = writing.execute(_schema.STATE_ROW, names).fetchone()
+        row = writing.execute(_schema.STATE_ROW, names * 2).fetchone()
         try:
             now = _schema.state_of(row) if row else StateRow(None, 0)
         except (ValueError, TypeError) as error:

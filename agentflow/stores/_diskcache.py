@@ -44,7 +44,7 @@ __all__ = ["Cache", "SafeDisk", "connect"]
 # A value as diskcache's `set` writes it, in one statement instead of a look and a write. The name of a file in a row that is
 # written over is not kept, and the file is not touched.
 _PUT: Final = """INSERT INTO Cache (key, raw, store_time, access_time, access_count, size, mode, value)
-    VALUES (?1, 1, ?2, ?2, 0, ?3, ?4, ?5)
+    VALUES (?, 1, ?, ?, 0, ?, ?, ?)
     ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, expire_time = NULL,
     access_time = excluded.access_time, access_count = 0, tag = NULL, size = excluded.size, mode = excluded.mode,
     filename = NULL, value = excluded.value"""
@@ -219,7 +219,8 @@ class Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
 
     def put(self, key: str, value: bytes) -> None:
         """Set a value, as part of the open transaction."""
-        self._con.execute(_PUT, (to_text(key), time.time(), len(value), MODE_RAW, value))
+        now = time.time()
+        self._con.execute(_PUT, (to_text(key), now, now, len(value), MODE_RAW, value))
 
     def executemany(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         """Execute one of our own statements for each row."""

@@ -32,19 +32,19 @@ BATCH: Final = 500
 
 _RUNS: Final = "SELECT id, parent_id, workflow, session_id, status FROM af_runs"
 _ENDED: Final = "COALESCE(finished_at, (SELECT MAX(at) FROM af_events WHERE run_id = af_runs.id), started_at)"
-_OLD_RUNS: Final = f"SELECT id FROM af_runs WHERE (?1 IS NULL OR workflow = ?1) AND {_ENDED} < ?2"
+_OLD_RUNS: Final = f"SELECT id FROM af_runs WHERE (? IS NULL OR workflow = ?) AND {_ENDED} < ?"
 _VERSIONS: Final = (
     "SELECT workflow, step, version, MAX(created_at) FROM af_entries WHERE kind = 'step' GROUP BY 1, 2, 3"
 )
 
 # Each condition by itself, with None for "any": they are few rows out of many, found by one walk.
-_PAGE: Final = """SELECT id, size, EXISTS (SELECT 1 FROM json_each(?5) l WHERE e.scope = 'global'
+_PAGE: Final = """SELECT id, size, EXISTS (SELECT 1 FROM json_each(?) l WHERE e.scope = 'global'
         OR (json_extract(l.value, '$[1]') = e.workflow AND json_extract(l.value, '$[2]') = e.session_id)
         OR json_extract(l.value, '$[0]') = e.run_id)
-    FROM af_entries e WHERE id > ?1 AND (?2 IS NULL OR workflow = ?2) AND (?3 IS NULL OR created_at < ?3)
-    AND (?4 IS NULL OR (kind = 'step' AND EXISTS (SELECT 1 FROM json_each(?4) o WHERE json_extract(o.value, '$[0]') = e.workflow
+    FROM af_entries e WHERE id > ? AND (? IS NULL OR workflow = ?) AND (? IS NULL OR created_at < ?)
+    AND (? IS NULL OR (kind = 'step' AND EXISTS (SELECT 1 FROM json_each(?) o WHERE json_extract(o.value, '$[0]') = e.workflow
         AND json_extract(o.value, '$[1]') = e.step AND json_extract(o.value, '$[2]') = e.version)))
-    ORDER BY id LIMIT ?6"""
+    ORDER BY id LIMIT ?"""
 _AMONG: Final = "IN (SELECT value FROM json_each(?))"
 _DROP_ENTRIES: Final = (f"DELETE FROM Cache WHERE rowid {_AMONG}", f"DELETE FROM af_entries WHERE id {_AMONG}")
 _DROP_RUNS: Final = (f"DELETE FROM af_events WHERE run_id {_AMONG}", f"DELETE FROM af_runs WHERE id {_AMONG}")
@@ -177,7 +177,9 @@ class DiskPruning:
         old = superseded(fetch(_VERSIONS, ()), asked.versions)
         self._old = None if old is None else json.dumps(old)
         if asked.takes_runs:
-            self._runs = [name_of(row) for row in fetch(_OLD_RUNS, bound((asked.workflow, asked.before)))]
+            self._runs = [
+                name_of(row) for row in fetch(_OLD_RUNS, bound((asked.workflow, asked.workflow, asked.before)))
+            ]
 
     def piece(self, fetch: Fetch) -> None:
         """Remove, or count, the next piece."""
@@ -197,7 +199,8 @@ class DiskPruning:
     def _values(self, live: Live) -> tuple[Any, ...]:
         asked = self._conditions
         sessions = json.dumps([bound(names) for names in live.sessions])
-        return (*bound((self._after, asked.workflow, asked.before)), self._old, sessions, BATCH)
+        which = bound((self._after, asked.workflow, asked.workflow, asked.before, asked.before))
+        return (sessions, *which, self._old, self._old, BATCH)
 
     def _take_entries(self, fetch: Fetch, rows: Sequence[Sequence[int]]) -> None:
         self._after = rows[-1][0]

@@ -74,9 +74,10 @@ CREATE: Final = (
     f"PRAGMA user_version = {SCHEMA_VERSION:d}",
 )
 
+# Without numbered placeholders, which Python 3.12 takes for named ones: what stands twice is bound twice.
 # A row that an index names is asked for its own name: a damaged index must not give the value of one key for another.
-READ: Final = """SELECT key = ?1, mode, filename, value FROM Cache
-    WHERE rowid = (SELECT rowid FROM Cache WHERE key = ?1 AND raw = 1)"""
+READ: Final = """SELECT key = ?, mode, filename, value FROM Cache
+    WHERE rowid = (SELECT rowid FROM Cache WHERE key = ? AND raw = 1)"""
 VALUE_ID: Final = "SELECT rowid FROM Cache WHERE key = ? AND raw = 1"
 
 _ENTRY_COLUMNS: Final = (
@@ -85,13 +86,13 @@ _ENTRY_COLUMNS: Final = (
 _ENTRY_TYPES: Final = (str,) * 9 + (float, int, str)
 # With the rowid of its value, which was written just before.
 PUT_ENTRY: Final = f"""INSERT OR REPLACE INTO af_entries (id, {_ENTRY_COLUMNS}, detail)
-    VALUES (({VALUE_ID.replace("?", "?1")}),?1,?,?,?,?,?,?,?,?,?,?,?,?)"""
+    VALUES (({VALUE_ID}),?,?,?,?,?,?,?,?,?,?,?,?,?)"""
 PIECES: Final = "SELECT pieces FROM af_versions WHERE step = ? AND version = ?"
 PUT_PIECES: Final = "INSERT INTO af_versions (step, version, pieces) VALUES (?, ?, ?)"
 FORGET: Final = ("DELETE FROM af_entries WHERE id = ?", "DELETE FROM Cache WHERE rowid = ?")
 
-STATE_ROW: Final = """SELECT value, revision, workflow = ?1 AND session_id = ?2 AND key = ?3 FROM af_state
-    WHERE id = (SELECT id FROM af_state WHERE workflow = ?1 AND session_id = ?2 AND key = ?3)"""
+STATE_ROW: Final = """SELECT value, revision, workflow = ? AND session_id = ? AND key = ? FROM af_state
+    WHERE id = (SELECT id FROM af_state WHERE workflow = ? AND session_id = ? AND key = ?)"""
 STATE_KEYS: Final = "SELECT key FROM af_state WHERE workflow = ? AND session_id = ? AND value IS NOT NULL ORDER BY id"
 PUT_STATE: Final = """INSERT INTO af_state (workflow, session_id, key, value, revision) VALUES (?, ?, ?, ?, 1)
     ON CONFLICT (workflow, session_id, key) DO UPDATE SET value = excluded.value, revision = revision + 1"""
@@ -107,8 +108,8 @@ _RUN_TYPES: Final = (*(str,) * 5, int, str, str, float, (float, NoneType), _OPTI
 RUN: Final = f"SELECT {_RUN_COLUMNS} FROM af_runs WHERE number = (SELECT number FROM af_runs WHERE id = ?)"
 # Whose a run is and how many events it has, in one look: a commit wants to know both. Events are numbered in the transaction
 # that writes them, so that the order of numbers is the order in which readers see them: no gap, ever.
-RUN_NOW: Final = """SELECT coalesce((SELECT owner FROM af_runs WHERE id = ?1), ''),
-    coalesce((SELECT max(seq) FROM af_events WHERE run_id = ?1), 0)"""
+RUN_NOW: Final = """SELECT coalesce((SELECT owner FROM af_runs WHERE id = ?), ''),
+    coalesce((SELECT max(seq) FROM af_events WHERE run_id = ?), 0)"""
 PUT_EVENT: Final = "INSERT INTO af_events (run_id, seq, at, data) VALUES (?, ?, ?, ?)"
 EVENTS: Final = "SELECT run_id, seq, at, data FROM af_events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
 LAST_EVENT: Final = "SELECT run_id, seq, at, data FROM af_events WHERE run_id = ? ORDER BY seq DESC LIMIT 1"
@@ -184,8 +185,9 @@ def state_of(row: Sequence[Any]) -> StateRow:
 
 
 def entry_row(entry: Entry) -> tuple[Any, ...]:
-    """Return an entry as the values of its columns."""
-    call = (entry.key, entry.kind, entry.workflow, entry.session_id, entry.scope, entry.step, entry.version)
+    """Return an entry as the values that `PUT_ENTRY` binds."""
+    key = entry.key
+    call = (key, key, entry.kind, entry.workflow, entry.session_id, entry.scope, entry.step, entry.version)
     made = (
         entry.arguments,
         entry.run_id,
