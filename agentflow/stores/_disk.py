@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 import weakref
 from functools import partial
@@ -427,7 +428,10 @@ def _put_events(writing: Writing, events: Iterable[EventRecord], numbers: dict[s
         numbers[run_id] += 1
         rows.append((to_text(run_id), numbers[run_id], event.at, event.data))
     if rows:
-        writing.executemany(_schema.PUT_EVENT, rows)
+        try:
+            writing.executemany(_schema.PUT_EVENT, rows)
+        except sqlite3.IntegrityError as error:
+            raise damaged(str(writing.directory), f"events that no program has numbered so: {error}") from error
 
 
 def _check_fence(writing: Writing, fence: Fence) -> dict[str, int]:

@@ -12,7 +12,7 @@ import pytest
 from agentflow import RunStatus, get_run
 from agentflow.exceptions import StoreCorrupt
 from agentflow.stores import DiskStore
-from agentflow.stores._base import Entry, RunRecord, Transaction
+from agentflow.stores._base import Entry, EventRecord, RunRecord, Transaction
 
 
 @pytest.mark.parametrize("stores", [8, pytest.param(1000, marks=pytest.mark.slow)])
@@ -67,4 +67,23 @@ def test_a_failure_that_cannot_be_read_is_shown_as_it_is(tmp_path):
     store.commit(Transaction(run=failed))
 
     assert get_run("r", store=store).error == "unreadable: no JSON"
+    store.close()
+
+
+def test_an_event_whose_number_is_taken_is_damage(tmp_path):
+    """Numbers come from what stands there, so only a damaged or planted store has one twice: it is said to be damaged, and nothing is written."""
+    store = DiskStore(tmp_path / "store")
+    said = Transaction(events=[EventRecord("run", 0, 1.0, b"{}")])
+    store.commit(said)
+    change(
+        store,
+        "CREATE TRIGGER planted BEFORE INSERT ON af_events BEGIN "
+        "INSERT INTO af_events (run_id, seq, at, data) VALUES (new.run_id, new.seq, 0, x'00'); END",
+    )
+
+    with pytest.raises(StoreCorrupt, match="events that no program has numbered") as damage:
+        store.commit(said)
+
+    assert damage.value.path == str(store.path)
+    assert [event.seq for event in store.events("run")] == [1]
     store.close()
