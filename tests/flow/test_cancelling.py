@@ -129,8 +129,11 @@ def test_a_running_run_is_cancelled(flow):
     assert list(run.events())[-1].type == "run_cancelled"
     assert flow.session("default").state["left"] == 1
     assert flow is checking or step.with_options(workflow=flow.name).is_cached(-1)
-    assert flow.start().id != run.id  # a call does not continue what was cancelled
-    list_runs(workflow=flow.name)[0].cancel()
+    again = flow.start()
+    assert again.id != run.id  # a call does not continue what was cancelled
+    again.cancel()
+    with pytest.raises(RunCancelled):  # and is not left behind, where it would say to the next test that it has begun
+        again.result(timeout=PATIENCE)
 
 
 def test_a_call_that_waits_for_its_result_is_cancelled_too():
