@@ -333,6 +333,7 @@ class StepCall:
         remembered = None
         try:
             remembered = Remembered.unpack(payload)
+            del payload  # a huge one should not stay in memory beside what it becomes
             if (self.refresh or self.spec.ttl is not None) and (why := self._refusal(remembered)):
                 return Miss(why, remembered)
             return Hit(remembered, decode(remembered.body))

@@ -33,7 +33,7 @@ import diskcache
 from diskcache.core import ENOVAL, MODE_RAW
 
 from agentflow.stores._errors import damaged
-from agentflow.stores._schema import from_text, to_text
+from agentflow.stores._schema import VALUE_ID, from_text, to_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -44,10 +44,13 @@ __all__ = ["Cache", "SafeDisk", "connect"]
 # A value as diskcache's `set` writes it, in one statement instead of a look and a write. The name of a file in a row that is
 # written over is not kept, and the file is not touched.
 _PUT: Final = """INSERT INTO Cache (key, raw, store_time, access_time, access_count, size, mode, value)
-    VALUES (?, 1, ?, ?, 0, ?, ?, ?)
+    VALUES (?, 1, ?, ?, 0, ?, ?, {})
     ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, expire_time = NULL,
     access_time = excluded.access_time, access_count = 0, tag = NULL, size = excluded.size, mode = excluded.mode,
     filename = NULL, value = excluded.value"""
+
+# From this size on a value is written into room made for it: bound to a statement it would be copied twice in memory.
+_HUGE: Final = 4 * 1024 * 1024
 
 _NO_FILES: Final = 2**62  # bytes; a value is never so large that it would become a file of its own
 
@@ -219,8 +222,14 @@ class Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
 
     def put(self, key: str, value: bytes) -> None:
         """Set a value, as part of the open transaction."""
-        now = time.time()
-        self._con.execute(_PUT, (to_text(key), now, now, len(value), MODE_RAW, value))
+        now, name = time.time(), to_text(key)
+        if len(value) < _HUGE:
+            self._con.execute(_PUT.format("?"), (name, now, now, len(value), MODE_RAW, value))
+            return
+        self._con.execute(_PUT.format("zeroblob(?)"), (name, now, now, len(value), MODE_RAW, len(value)))
+        ((row,),) = self._con.execute(VALUE_ID, (name,))
+        with self._con.blobopen("Cache", "value", row) as blob:
+            blob.write(value)
 
     def executemany(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         """Execute one of our own statements for each row."""

@@ -888,3 +888,18 @@ class TestDurability:
             store.close()
 
         assert levels == [synchronous, synchronous]
+
+
+def test_a_huge_value_replaces_and_is_replaced(disk):
+    """What is written in pieces is one value with the rest of its transaction: whole, or not there."""
+    small, huge, other = b"small", bytes(range(256)) * 20_000, b"\0" * 4_500_000
+    for payload in (small, huge, other, small, huge):
+        disk.commit(put("key", payload))
+
+        assert disk.read("key") == payload
+        (entry,) = disk.entries(EntryFilter())
+        assert entry.size == len(payload)
+    with pytest.raises(sqlite3.Error):
+        disk.commit(put("key", other, run=RunRecord(id="r", workflow=object(), session_id="s", call="c")))
+
+    assert disk.read("key") == huge
