@@ -103,7 +103,7 @@ def follow(reading: Reading, waiting: Waiting = nullcontext) -> Generator[Event,
     while True:
         with NEWS.awaited(reading.store.identity, reading.run_id) as news:
             found = reading.look()
-            if isinstance(found, float):
+            if isinstance(found, float | int):
                 with waiting():
                     wait(news, found)
                 continue
@@ -117,7 +117,7 @@ async def afollow(reading: Reading, waiting: Waiting = nullcontext) -> AsyncGene
     while True:
         with NEWS.awaited(reading.store.identity, reading.run_id) as news:
             found = reading.look()
-            if isinstance(found, float):
+            if isinstance(found, float | int):
                 with waiting():
                     await wait_async(news, found)
                 continue

@@ -48,7 +48,7 @@ class Interruption:
         if not self._token.is_told:
             self._token.on_revoke(tell)
         if self._timer is None:
-            self._timer = loop.call_later(_BETWEEN_LOOKS, _look, loop, weakref.ref(self))
+            self._look_later(loop)
         try:
             return await code
         except asyncio.CancelledError:
@@ -65,12 +65,16 @@ class Interruption:
         self._timer = None
         if self._token.look is not None:
             self._token.look()
-            self._timer = loop.call_later(_BETWEEN_LOOKS, _look, loop, weakref.ref(self))
+            self._look_later(loop)
 
     def close(self) -> None:
         """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        this: weakref.ref[Interruption] = weakref.ref(self)
+        self._timer = loop.call_later(_BETWEEN_LOOKS, lambda: _look(loop, this))
 
     def _cancel(self) -> None:
         if self._task is not None:

@@ -17,7 +17,6 @@ from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
-    from types import CoroutineType
 
     from agentflow._frames import Frame
 
@@ -46,8 +45,8 @@ def map_over(
         whole(max_concurrency, "max_concurrency")
     mapping = _Mapping(frame, fn, list(zip(*iterables, strict=False)), collect=return_exceptions)
     if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
-        mapped = cast("CoroutineType[Any, Any, list[Any]]", _in_tasks(mapping, max_concurrency))
-        mapped.__qualname__ = f"map({_name(fn)})"  # which Python tells who forgets to await it
+        mapped = _in_tasks(mapping, max_concurrency)
+        cast("Any", mapped).__qualname__ = f"map({_name(fn)})"  # which Python tells who forgets to await it
         return mapped
     return _in_threads(mapping, max_concurrency or THREADS)
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter, deque
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from agentflow._settings import max_runs
@@ -141,7 +142,7 @@ THREADS: Final = ThreadExecutor()
 def _stop_at_exit() -> None:
     # Before the interpreter joins other threads, which may be waiting for ours; concurrent.futures does it like this, and
     # what is registered last is called first.
-    import concurrent.futures.thread  # noqa: F401, PLC0415 - so that its own is registered before
+    import_module("concurrent.futures.thread")  # so that its own is registered before
 
     register: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
     register(THREADS.stop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 from click.shell_completion import get_completion_class
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ENDINGS", "REFUSED", "agentflow", "command", "completion"]
 
-F = TypeVar("F", bound="Callable[..., Any]")
 
 REFUSED: Final = 1
 NOT_FOUND: Final = 3
@@ -47,7 +46,7 @@ def agentflow() -> None:
     """
 
 
-def command(function: F) -> Any:
+def command(function: Callable[..., object]) -> Any:
     """Make a command of a function that takes a store and a screen first."""
 
     @agentflow.command(name=function.__name__.rstrip("_"), help=function.__doc__)

@@ -53,12 +53,14 @@ def asked_wait(body: bytes) -> float | None:
 class GeminiDecoder:
     """Reads the events of one streamed answer."""
 
-    complete: Final = False
-    """Nothing says that no more comes but the end of the connection."""
-
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self._answer = _Answer(codec)
+
+    @property
+    def complete(self) -> bool:
+        """Never known: nothing says that no more comes but the end of the connection."""
+        return False
 
     def feed(self, event: ServerSentEvent) -> str:
         """Take an event and return the text that it adds.

@@ -241,6 +241,6 @@ def conditions(
             "to remove all of a session use workflow.session(id).delete()"
         )
     before = None if older_than is None else time.time() - seconds(older_than, what="older_than")
-    if versions is not None and versions != "old":
-        versions = (versions,) if isinstance(versions, str) else tuple(versions)
-    return Conditions(before=before, versions=versions, workflow=workflow, dry_run=dry_run)
+    asked = (versions,) if isinstance(versions, str) and versions != "old" else versions
+    named = asked if asked is None or isinstance(asked, str) else tuple(asked)
+    return Conditions(before=before, versions=named, workflow=workflow, dry_run=dry_run)
