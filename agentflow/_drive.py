@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 
 from agentflow._tracebacks import without_our_frames
+from agentflow._turns import later_turn, waited_out
 from agentflow._waiting import wait, wait_async
 
 if TYPE_CHECKING:
@@ -156,6 +157,9 @@ async def adrive(procedure: Generator[Ask, None, R]) -> R:
                 cancelled = await _commit(ask.store, ask.transaction) or cancelled
             elif cancelled is None:
                 await _ado(ask)
+                # Many may have ended in one moment; what was made is not lost if this one is cancelled while it lets others go first.
+                if isinstance(ask, Perform) and (later := later_turn()):
+                    cancelled = await waited_out(later)
             else:
                 error, cancelled = cancelled, None
         except BaseException as raised:  # noqa: BLE001 - the procedure decides what it means

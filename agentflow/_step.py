@@ -26,6 +26,7 @@ from agentflow._serialization import codec_for
 from agentflow._settings import default_store, store_at
 from agentflow._shared_stream import decode_stream, stream_result
 from agentflow._streams import aplay, context_of, play
+from agentflow._turns import later_turn
 from agentflow._value_calls import value_call
 from agentflow._waiting import Limiter
 from agentflow.exceptions import UsageError
@@ -351,6 +352,8 @@ class AsyncStep(Step[P, T]):
         return self._named(self._awaited(args, kwargs))
 
     async def _awaited(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        if later := later_turn():
+            await later
         call = self._call(args, kwargs)
         return cast("T", await adrive(value_call(call, self._codec, functools.partial(self._attempt, call))))
 

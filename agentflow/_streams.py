@@ -16,6 +16,7 @@ from agentflow._drive import adrive, begin_in_thread, drive
 from agentflow._generators import AsyncSource, Item, Source, refuse_sent
 from agentflow._memo import Hit
 from agentflow._shared_stream import SharedStream, finding
+from agentflow._turns import later_turn
 from agentflow._waiting import wait_async
 
 if TYPE_CHECKING:
@@ -333,6 +334,8 @@ async def aplay(
 ) -> AsyncGenerator[Any, Any]:
     """Consume a streamed step."""
     what = f"step {call.spec.name!r}"
+    if later := later_turn():
+        await later
     await adrive(call.begin())
     while True:
         found = await adrive(finding(call, codec, lambda: AsyncStream(call, codec, open_source)))

@@ -12,6 +12,7 @@ from agentflow._interruption import Interruption
 from agentflow._shared_stream import stream_result
 from agentflow._streams import context_of
 from agentflow._tracebacks import without_our_frames
+from agentflow._turns import later_turn
 from agentflow._workflow import Workflow
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class AsyncWorkflow(Workflow[P, T]):
         return self._named(self._awaited(args, kwargs))
 
     async def _awaited(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        if later := later_turn():
+            await later
         arguments = self._spec.shape.bind(args, kwargs)
         return cast("T", await adrive(self._value_call(self._execution(arguments), self._body)))
 
@@ -164,6 +167,8 @@ class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
             pass
 
     async def _play(self, begin: Callable[[], Execution]) -> AsyncGenerator[Any, Any]:
+        if later := later_turn():
+            await later
         execution = begin()
         recorded = await self._opened(execution)
         if recorded is not None:

@@ -51,6 +51,7 @@ FIGURES = (
     Figure("fan-out", "1000 async steps of 50 ms at once (default: fsync)", "bare `gather`", 2.2, 1.4),
     Figure("fan-out, limit 100", "the same, 100 at a time", "bare `Semaphore`", 1.1, 1.04),
     Figure("loop lag, fan-out", "longest lag of the loop meanwhile", "ms", 40, 15),
+    Figure("loop lag, no garbage collection", "the same, without Python's collections of garbage", "ms"),
     Figure("loop lag, locked out", "longest lag of the loop while another process holds the write lock", "ms", 40, 10),
     Figure("state", "state key changed (default: fsync)", SYNCED, 2.0, 1.0),
     Figure("state, process", 'state key changed (`durability="process"`)', INSERT, 2.0, 1.0),

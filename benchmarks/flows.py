@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sqlite3
 import subprocess
@@ -66,6 +67,7 @@ def fan_out(place: Path, amounts: Amounts) -> Iterator[Sample]:
             yield Sample(figure, took, floor)
             if limit is None:
                 yield Sample("loop lag, fan-out", lag.longest * 1000)
+                yield uncollected(amounts.many)
 
 
 async def timed(work: Awaitable[Any]) -> float:
@@ -84,13 +86,24 @@ async def bare(many: int, limit: int | None) -> None:
     await asyncio.gather(*(one() for _ in range(many)))
 
 
-async def stepped(many: int, limit: int | None, lag: Lag) -> float:
+async def stepped(many: int, limit: int | None, lag: Lag, first: int = 0) -> float:
     @workflow(name="fan-out")
-    async def flow(ctx: Context, limit: int | None) -> float:
-        first = (limit or 0) * many
+    async def flow(ctx: Context, limit: int | None, first: int) -> float:
         return await lag.during(ctx.map(slept, range(first, first + many), max_concurrency=limit))
 
-    return await flow(limit)
+    return await flow(limit, first or (limit or 0) * many)
+
+
+def uncollected(many: int) -> Sample:
+    """The loop's lag without Python's own collections of garbage, each of which stops everything."""
+    lag = Lag()
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(stepped(many, None, lag, first=many))
+    finally:
+        gc.enable()
+    return Sample("loop lag, no garbage collection", lag.longest * 1000)
 
 
 def locked_out(place: Path) -> Sample:

@@ -929,7 +929,7 @@ async def test_a_thousand_tasks_with_a_hundred_places():
         nonlocal now, most
         now += 1
         most = max(now, most)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
         now -= 1
         return n
 
