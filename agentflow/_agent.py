@@ -19,6 +19,7 @@ from agentflow._conversation import OUTPUT_TOOL, AgentResult, Conversation, Term
 from agentflow._history import SUMMARIZE, History
 from agentflow._instructions import form_for, points, system_prompt
 from agentflow._model_overrides import model_in_force, overridden, replaced_everywhere
+from agentflow._options import several
 from agentflow._output import Output
 from agentflow.exceptions import UsageError
 from agentflow.messages import ModelSettings, UserMessage
@@ -169,7 +170,7 @@ class Agent(Generic[T]):
             instructions=points(instructions),
             expected_output=expected_output,
             markdown=markdown,
-            tools=tuple(make_tool(each) for each in tools),
+            tools=tuple(make_tool(each) for each in several(tools, "tools", "a list of functions")),
             output_type=output_type,
             output_retries=output_retries,
             max_turns=max_turns,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, 
 from agentflow._calls import StepSpec
 from agentflow._fingerprint import CodeVersion
 from agentflow._keys import not_keyed
-from agentflow._options import function
+from agentflow._options import function, several, yes_or_no
 from agentflow._registry import claim_name
 from agentflow._retry import RetryPolicy, retry_policy, seconds
 from agentflow._signature import Colour, Shape
@@ -160,6 +160,8 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
     limit = None if timeout is None else seconds(timeout, what="timeout")
     life = None if ttl is None else seconds(ttl, what="ttl")
     policy = retry_policy(retry)
+    if ctx is not None:
+        yes_or_no(ctx, "ctx")
     for option, given in (("key", key), ("cache_if", cache_if)):
         if given is not None:
             function(given, option)
@@ -214,7 +216,7 @@ def names(given: str | Sequence[str], option: str) -> frozenset[str]:
     Raises:
         UsageError: If it gives something else.
     """
-    found = frozenset([given] if isinstance(given, str) else given)
+    found = frozenset([given] if isinstance(given, str) else several(given, option, "a name or several names"))
     if not all(isinstance(name, str) for name in found):
         raise UsageError(f"{option}={given!r}: write a name or several names")
     return found

@@ -37,6 +37,7 @@ from agentflow._key_code import CODE
 from agentflow._key_objects import classify, register
 from agentflow._key_values import EXACT
 from agentflow._key_walk import Kinds, Refused, Shape, Walk, type_of
+from agentflow._options import path
 from agentflow.exceptions import UnkeyableArgument, UsageError
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ def not_keyed(annotation: object) -> bool:
     return False
 
 
+def _path(given: str | os.PathLike[str]) -> Path:
+    return Path(path(given, "path"))
+
+
 @attrs.frozen
 class FileArg:
     """A file as an argument, keyed by its content.
@@ -103,7 +108,7 @@ class FileArg:
     ```
     """
 
-    path: Path = attrs.field(converter=Path)
+    path: Path = attrs.field(converter=_path)
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)
@@ -240,6 +245,7 @@ def _entry_node(parts: tuple[str, ...]) -> bytes:
 
 
 _PATH_SHOWN: Final = 6
+_CONTEXT: Final = "agentflow._context.Context"  # which some pass by hand to a step that takes none
 
 
 def _unkeyable(refused: Refused, owner: str, parameter: str) -> UnkeyableArgument:
@@ -248,10 +254,14 @@ def _unkeyable(refused: Refused, owner: str, parameter: str) -> UnkeyableArgumen
     path = "".join(steps[:_PATH_SHOWN]) + ("..." if len(steps) > _PATH_SHOWN else "")
     within = f" at {parameter}{path}" if path else ""
     bare = refused.type_name.rpartition(".")[2]
-    return UnkeyableArgument(
-        f"{owner!r} cannot build a cache key from argument {parameter!r}{within} ({refused.type_name}): {refused.reason}. "
+    ways = (
         f'Leave the argument out with ignore=("{parameter}",) or Annotated[..., NoKey], give {bare} a key with '
-        f"register_key() or __agentflow_key__(), or choose the whole key with key=",
+        "register_key() or __agentflow_key__(), or choose the whole key with key="
+    )
+    if refused.type_name == _CONTEXT:
+        ways = "Call it without: a first parameter that is named ctx, or annotated Context, is given it by agentflow"
+    return UnkeyableArgument(
+        f"{owner!r} cannot build a cache key from argument {parameter!r}{within} ({refused.type_name}): {refused.reason}. {ways}",
         step=owner,
         parameter=parameter,
         path=path,

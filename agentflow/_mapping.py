@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from agentflow._frames import FRAME
-from agentflow._options import whole
+from agentflow._options import function, several, whole
 from agentflow.events import MapProgressed
 from agentflow.exceptions import UsageError
 
@@ -37,13 +37,15 @@ def map_over(
     return_exceptions: bool,
 ) -> list[Any] | Awaitable[list[Any]]:
     """Call a function for each tuple of items; see `Context.map`."""
+    function(fn, "fn")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise UsageError(f"map() calls functions that return, and {_name(fn)} yields: iterate it instead")
     if not iterables:
         raise UsageError(f"map({_name(fn)}) was given nothing to go over")
     if max_concurrency is not None:
         whole(max_concurrency, "max_concurrency")
-    mapping = _Mapping(frame, fn, list(zip(*iterables, strict=False)), collect=return_exceptions)
+    going = [several(each, "iterable", "a list, or whatever else can be gone over") for each in iterables]
+    mapping = _Mapping(frame, fn, list(zip(*going, strict=False)), collect=return_exceptions)
     if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
         mapped = _in_tasks(mapping, max_concurrency)
         cast("Any", mapped).__qualname__ = f"map({_name(fn)})"  # which Python tells who forgets to await it

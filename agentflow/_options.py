@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, cast
 
 from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["function", "text", "whole", "yes_or_no"]
+__all__ = ["function", "path", "several", "text", "whole", "yes_or_no"]
 
 
 def text(value: object, what: str) -> str:
@@ -61,6 +62,34 @@ def function(value: object, what: str) -> Callable[..., Any]:
     if callable(value):
         return value
     raise UsageError(f"{what}={value!r}: write a function, not {_kind(value)}")
+
+
+def several(value: object, what: str, wanted: str) -> Iterator[Any]:
+    """Go over an option that consists of several.
+
+    Args:
+        value: The option.
+        what: Its name, for the message.
+        wanted: What to write, for the message.
+
+    Raises:
+        UsageError: If it cannot be gone over.
+    """
+    try:
+        return iter(cast("Any", value))
+    except TypeError:
+        raise UsageError(f"{what}={value!r}: write {wanted}, not {_kind(value)}") from None
+
+
+def path(value: object, what: str) -> str:
+    """Return an option that is a path, as text.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if isinstance(value, str | os.PathLike):
+        return os.fsdecode(cast("os.PathLike[str]", value))
+    raise UsageError(f"{what}={value!r}: write a path, as a str or a Path, not {_kind(value)}")
 
 
 def _kind(value: object) -> str:

@@ -54,6 +54,16 @@ def _check_attempts(_: object, __: object, value: int) -> None:
         raise UsageError(f"attempts={value!r} counts all attempts, the first one too: write 1 or more")
 
 
+def _check_on(_: object, __: object, value: RetryOn | None) -> None:
+    types = value if isinstance(value, tuple) else (value,)
+    are_errors = all(
+        isinstance(each, type) and issubclass(each, Exception) for each in cast("tuple[object, ...]", types)
+    )
+    is_asked = callable(value) and not isinstance(value, type)
+    if value is not None and not are_errors and not is_asked:
+        raise UsageError(f"on={value!r}: write exception types, or a function that is given the exception")
+
+
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
     """How often a failing step is tried, and how long it rests in between.
@@ -85,7 +95,7 @@ class RetryPolicy:
     attempts: int = attrs.field(default=3, validator=_check_attempts)
     wait: float = attrs.field(default=1.0, converter=_wait)
     max_wait: float = attrs.field(default=60.0, converter=_wait)
-    on: RetryOn | None = None
+    on: RetryOn | None = attrs.field(default=None, validator=_check_on)
     timeout: float | None = attrs.field(default=None, converter=_limit)
 
     def retries(self, error: BaseException) -> bool:

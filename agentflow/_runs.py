@@ -311,7 +311,7 @@ def get_run(run_id: str, *, store: str | os.PathLike[str] | Store | None = None)
 
 def list_runs(
     *,
-    workflow: str | None = None,
+    workflow: Any | str | None = None,
     session_id: str | None = None,
     status: RunStatus | str | Iterable[RunStatus | str] | None = None,
     limit: int | None = 100,
@@ -320,7 +320,7 @@ def list_runs(
     """List runs, newest first.
 
     Args:
-        workflow: Only those of the workflow of this name.
+        workflow: Only those of this workflow, as an object or by name.
         session_id: Only those of this session.
         status: Only those of this status, or of one of these.
         limit: At most so many; None for all.
@@ -332,7 +332,7 @@ def list_runs(
     place = default_store() if store is None else store_at(store)
     limit = None if limit is None else whole(limit, "limit", least=0)
     which = RunFilter(
-        workflow=None if workflow is None else text(workflow, "workflow"),
+        workflow=None if workflow is None else text(getattr(workflow, "name", workflow), "workflow"),
         session_id=None if session_id is None else text(session_id, "session_id"),
     )
     found = place.runs(which, None if status is not None else limit)

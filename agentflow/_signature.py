@@ -157,6 +157,10 @@ class Shape:
         try:
             bound_arguments = self.signature.bind(*args, **kwargs)
         except TypeError as error:
+            if any(hasattr(given, _CONTEXT_MARK) for given in (*args, *kwargs.values())):
+                raise UsageError(
+                    f"{self.fn.__qualname__}() takes no context: call it without, or make ctx its first parameter, which it is then given"
+                ) from None
             raise TypeError(f"{self.fn.__qualname__}() {error}") from None
         bound_arguments.apply_defaults()
         return bound_arguments.arguments

@@ -22,6 +22,7 @@ from typing_extensions import TypedDict
 from agentflow._agent import Agent, check_agent
 from agentflow._agent_driver import in_place, together
 from agentflow._conversation import AgentResult
+from agentflow._options import several
 from agentflow.exceptions import UsageError
 from agentflow.messages import TextPart, Usage, UserMessage
 
@@ -92,7 +93,7 @@ class Team(Agent[T]):
     def __init__(
         self, leader: Agent[Any], members: Sequence[Agent[Any]], *, mode: TeamMode = "coordinate", **options: Any
     ) -> None:
-        members = _checked(leader, members, mode)
+        members = _checked(leader, list(several(members, "members", "a list of agents")), mode)
         base = leader.replace(**options) if options else leader
         own = {each.name: getattr(base, each.name) for each in attrs.fields(Agent) if each.init}
         if mode == "coordinate":

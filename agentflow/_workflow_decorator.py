@@ -12,7 +12,7 @@ from agentflow._budget import checked_budget
 from agentflow._cached_step import check_options, ignored
 from agentflow._execution import WorkflowSpec
 from agentflow._loading import note_workflow
-from agentflow._options import function, whole
+from agentflow._options import function, whole, yes_or_no
 from agentflow._registry import claim_name
 from agentflow._retry import seconds
 from agentflow._run import Continuation
@@ -166,6 +166,8 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
     whole(max_attempts, "max_attempts")
     if key is not None:
         function(key, "key")
+    if ctx is not None:
+        yes_or_no(ctx, "ctx")
     values = None if state is None else ModelValues(state)
     checked_budget(budget)
     within = None if resume_within is None else seconds(resume_within, what="resume_within")

@@ -1144,6 +1144,7 @@ def test_replacing_what_there_is_not_is_an_error() -> None:
         ({"cache": "forever"}, "cache='forever' is none: use 'run', 'session', 'global' or None"),
         ({"tools": [twice, twice]}, "several tools named 'twice'"),
         ({"tools": [tool(name=OUTPUT_TOOL)(twice)]}, f"several tools named '{OUTPUT_TOOL}'"),
+        ({"tools": twice}, r"tools=.*: write a list of functions, not a function"),
         ({"tools": [Agent("openai:x")]}, r"cannot be a tool.*an agent becomes one by \.as_tool\(\)"),
         ({"output_type": type(threading.Lock())}, "cannot be described to a model"),
         ({"settings": ModelSettings(extra={"x": object()})}, r"settings\.extra .* JSON"),

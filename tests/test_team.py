@@ -294,3 +294,10 @@ def test_a_team_does_not_lead() -> None:
     poet = Agent("openai:a", name="poet")
     with pytest.raises(UsageError, match="an Agent as its leader"):
         Team(Team(poet, [poet]), [poet])
+
+
+def test_a_single_member_is_a_list_too() -> None:
+    """An agent in place of a list is told so."""
+    poet = Agent("openai:a", name="poet")
+    with pytest.raises(UsageError, match="write a list of agents"):
+        Team(poet, poet)  # type: ignore[arg-type]

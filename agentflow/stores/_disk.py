@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from agentflow._options import path as a_path, whole
+from agentflow._retry import seconds
 from agentflow.exceptions import PayloadTooLarge, UsageError
 from agentflow.stores import _schema
 from agentflow.stores._base import ANY_REVISION, StateChanged, StateRow
@@ -90,11 +92,12 @@ class DiskStore:
             raise UsageError(f'durability={durability!r}: write "power" or "process"')
         if on_corrupt not in ("raise", "recompute"):
             raise UsageError(f'on_corrupt={on_corrupt!r}: write "raise" or "recompute"')
-        if max_value_bytes > _MOST_BYTES:
+        seconds(busy_timeout, what="busy_timeout")
+        if whole(max_value_bytes, "max_value_bytes") > _MOST_BYTES:
             raise UsageError(
                 f"max_value_bytes={max_value_bytes:,}: a file of SQLite holds values up to {_MOST_BYTES:,}"
             )
-        self.path = Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - resolve() would follow links
+        self.path = Path(os.path.abspath(os.path.expanduser(a_path(path, "path"))))  # noqa: PTH100, PTH111 - resolve() would follow links
         self.on_corrupt = on_corrupt
         self.options = {
             "path": str(self.path),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentflow import Context, cached_step, configure, get_run, list_runs, workflow
+from agentflow import Context, FileArg, RetryPolicy, cached_step, configure, get_run, list_runs, workflow
 from agentflow.exceptions import UsageError
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -36,6 +36,16 @@ WRONG = {
     "store of a step": lambda: search.with_options(store=3),
     "key of a decorator": lambda: cached_step(key="url")(lambda url: url),
     "cache_if of a decorator": lambda: cached_step(cache_if=True)(lambda url: url),
+    "ctx of a decorator": lambda: cached_step(ctx="no")(lambda url: url),
+    "ctx of a workflow": lambda: workflow(ctx="no")(lambda url: url),
+    "reads of a decorator": lambda: cached_step(name="odd", reads=3)(search.fn),
+    "ignore of a decorator": lambda: cached_step(name="odd", ignore=3)(search.fn),
+    "tags of a decorator": lambda: cached_step(name="odd", tags=3)(search.fn),
+    "ignore of a workflow": lambda: workflow(name="odd", ignore=3)(search.fn),
+    "errors to retry": lambda: RetryPolicy(on=3),
+    "one of the errors to retry": lambda: RetryPolicy(on=(OSError, "ValueError")),
+    "path of a file": lambda: FileArg(3),
+    "what to map over": lambda: search.map(3),
     "ttl of a decorator": lambda: cached_step(ttl=[])(lambda url: url),
     "max_attempts": lambda: workflow(max_attempts=2.0)(lambda url: url),
     "key of a workflow": lambda: workflow(key="url")(lambda url: url),
@@ -47,7 +57,7 @@ WRONG = {
     "limit of runs": lambda: report.session("s").runs(limit=-1),
     "limit of sessions": lambda: report.sessions(limit="3"),
     "limit of list_runs": lambda: list_runs(limit=-1),
-    "workflow of list_runs": lambda: list_runs(workflow=report),
+    "workflow of list_runs": lambda: list_runs(workflow=3),
     "status of list_runs": lambda: list_runs(status="done"),
     "id of a run": lambda: get_run(3),
     "tag to forget": lambda: report.session("s").forget(tag=3),
@@ -65,6 +75,14 @@ def test_an_option_that_cannot_be_is_refused_at_once(wrong):
         wrong()
 
     assert len(str(refused.value)) < 300
+
+
+def test_runs_are_listed_by_the_workflow_or_its_name():
+    """`list_runs` takes what is at hand, as `Session.forget` does."""
+    report("cats")
+
+    assert [run.id for run in list_runs(workflow=report)] == [run.id for run in list_runs(workflow=report.name)]
+    assert len(list_runs(workflow=report)) == 1
 
 
 def test_a_number_of_an_event_that_cannot_be_is_refused():

@@ -377,10 +377,11 @@ async def test_stop_iteration_in_a_thread_is_told_and_not_waited_for():
 def test_an_inner_steps_timeout_is_an_exception_like_any_other():
     """The outer step failed of it: its waiters are told, and do not execute it one after the other."""
     calls = []
+    over = threading.Event()  # no length of sleep is sure to outlast a caller that the machine does not get round to
 
     @cached_step(timeout=0.02)
     def inner() -> None:
-        time.sleep(0.1)
+        over.wait(60)
 
     @cached_step
     def outer() -> None:
@@ -389,6 +390,7 @@ def test_an_inner_steps_timeout_is_an_exception_like_any_other():
         inner()
 
     errors = in_threads(*[outer] * 3)
+    over.set()
 
     assert [type(error) for error in errors] == [StepTimeout] * 3
     assert calls == [1]

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
@@ -363,6 +363,26 @@ def test_passing_the_context_is_refused():
         where(ctx=None, n=1)  # type: ignore[call-arg]
 
 
+def test_the_context_of_a_step_that_takes_none_is_refused():
+    """Passed by hand it is no argument, whatever it lands on; the message says who takes it and how."""
+
+    @cached_step
+    def double(n: Any) -> int:
+        return 2 * n
+
+    @workflow
+    def flow(ctx: Context, *more: int, **named: Any) -> int:
+        return double(ctx, *more, **named)
+
+    with pytest.raises(UsageError, match=r"double\(\) takes no context: call it without"):
+        flow(1)
+    with pytest.raises(UsageError, match=r"double\(\) takes no context: call it without"):
+        flow(ctx_too=1)
+    with pytest.raises(UnkeyableArgument, match=r"Call it without: a first parameter that is named ctx") as refused:
+        flow()
+    assert "register_key" not in str(refused.value)
+
+
 def test_a_parameter_named_ctx_can_be_an_argument():
     """ctx=False says that the first parameter is not the context."""
 
@@ -619,6 +639,27 @@ def test_map_refuses_generators_and_nothing():
         stream.map([1])
     with pytest.raises(UsageError, match="nothing"):
         stream.map()
+
+
+def test_map_refuses_what_cannot_be_called_or_gone_over():
+    """The message says what it was given; an error inside an iterable is its own."""
+
+    @cached_step
+    def double(n: int) -> int:
+        return 2 * n
+
+    @workflow
+    def flow(ctx: Context, fn: Any, *over: Any) -> Any:
+        return ctx.map(fn, *over)
+
+    broken = (len(n) for n in [3])
+
+    with pytest.raises(UsageError, match=r"iterable=3: write a list.*not a int"):
+        flow(double, 3)
+    with pytest.raises(UsageError, match=r"fn=3: write a function"):
+        flow(3, [1])
+    with pytest.raises(TypeError, match="has no len"):
+        double.map(broken)
 
 
 def test_a_bare_thread_finds_no_run():

@@ -179,12 +179,21 @@ class TestBeginning:
         assert not list(disk.path.glob("*.new*"))
 
     @pytest.mark.parametrize(
-        "options", [{"durability": "fast"}, {"on_corrupt": "ignore"}, {"max_value_bytes": 2 * 10**9}]
+        "options",
+        [
+            {"path": 3},
+            {"durability": "fast"},
+            {"on_corrupt": "ignore"},
+            {"busy_timeout": "soon"},
+            {"max_value_bytes": 2 * 10**9},
+            {"max_value_bytes": "1 MB"},
+        ],
+        ids=str,
     )
     def test_an_option_that_cannot_be_is_refused(self, tmp_path, options):
         """The message names the option."""
         with pytest.raises(UsageError, match=next(iter(options))):
-            DiskStore(tmp_path, **options)
+            DiskStore(**{"path": tmp_path, **options})
 
 
 class TestPlace:
