@@ -5,7 +5,7 @@
 Each repeat runs every group in a process of its own, in which candidates and floors take turns (`measuring.py`); shown are the medians of the
 repeats' ratios. `--quick` (under three minutes) measures less and three times; else seven times (under fifteen).
 `--peers` measures the other libraries too, in environments that it makes; `--write-docs` writes the tables of docs/performance.md, and
-the samples and the plot into docs/performance/.
+the medians and the plots of them into docs/performance/.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="instead of 3 or 7")
     parser.add_argument("--amounts", help="calls, length of many, length of a long run: instead of '300 1000 10000'")
     parser.add_argument(
-        "--write-docs", action="store_true", help="write the tables, the samples and the plot into docs/"
+        "--write-docs", action="store_true", help="write the tables, the medians and the plots into docs/"
     )
     options = parser.parse_args()
     repeats, amounts = QUICK if options.quick else FULL
@@ -205,20 +205,48 @@ def main() -> None:
 
 
 def write(found: Samples, peers: dict[str, Samples], seen: str) -> None:
-    """Write the tables, the samples and the plot."""
+    """Write the tables, the medians and the plots. What was not measured this time keeps what was seen last."""
     page, place = DOCS / "performance.md", DOCS / "performance"
     place.mkdir(exist_ok=True)
+    kept = place / "figures.json"
+    medians = json.loads(kept.read_text()) if kept.exists() else {}
     if found:
         replace_block(page, "figures", f"{seen}\n\n{figures_table(found)}")
-        medians = {name: {"seen": ratio(samples), "must": BY_NAME[name].must} for name, samples in found.items()}
-        (place / "figures.json").write_text(json.dumps({"seen": seen, "figures": medians}, indent=1) + "\n")
-        plotter = HERE / "plot.py"
-        subprocess.run(
-            [python_of("plots"), str(plotter), str(place / "figures.json"), str(place / "figures.svg")], check=True
-        )
+        medians |= {"seen": seen, "figures": figure_medians(found)}
     if peers:
         versions = ", ".join(filter(None, (version_of(peer) for peer in peers)))
         replace_block(page, "peers", f"{seen} {versions}.\n\n{peers_table(peers)}")
+        medians |= {"seen, peers": seen, "peers": peer_medians(peers), "floors": peer_floors(peers)}
+    kept.write_text(json.dumps(medians, indent=1) + "\n")
+    subprocess.run([python_of("plots"), str(HERE / "plot.py"), str(kept), str(place)], check=True)
+
+
+def figure_medians(found: Samples) -> dict[str, dict[str, float | None]]:
+    """What the plots need of this project's figures: as seen, as wanted, and the floor in seconds where there is one."""
+    return {
+        name: {"seen": ratio(samples), "must": BY_NAME[name].must, "floor": median_of("floor", samples)}
+        for name, samples in found.items()
+    }
+
+
+def peer_medians(peers: dict[str, Samples]) -> dict[str, dict[str, float | None]]:
+    """What the plots need of every library: what each thing took, in seconds."""
+    return {
+        peer: {name: median_of("value", samples[name]) for name in PEER_FIGURES if samples.get(name)}
+        for peer, samples in peers.items()
+    }
+
+
+def peer_floors(peers: dict[str, Samples]) -> dict[str, float | None]:
+    """The floors in seconds, over the processes of all libraries."""
+    floored = [name for name in PEER_FIGURES if " / " in name]
+    return {name: median_of("floor", [each for found in peers.values() for each in found[name]]) for name in floored}
+
+
+def median_of(part: str, samples: list[dict[str, Any]]) -> float | None:
+    """The median of a part of the samples, None where they have it not."""
+    parts = [sample[part] for sample in samples if sample[part] is not None]
+    return statistics.median(parts) if parts else None
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,35 @@ def test_a_verdict_is_that_of_the_median_ratio(benchmarks):
 
     assert suite.ratio(samples) == 2.0
     assert [suite.verdict(seen, figure) for seen in (0.9, 2.0, 2.1)] == ["stretch", "yes", "**no**"]
+
+
+def test_what_is_drawn_of_the_libraries_is_medians_in_seconds(benchmarks):
+    """A library lacks what it does not do; a floor is the median over all processes that took it."""
+    suite = benchmarks("suite")
+    ours = {
+        "miss": [{"value": value, "floor": None} for value in (3.0, 1.0, 2.0)],
+        "miss / insert": [{"value": 2.0, "floor": floor} for floor in (0.1, 0.3)],
+    }
+    theirs = {"miss": [{"value": 5.0, "floor": None}], "miss / insert": [{"value": 5.0, "floor": 0.2}]}
+    peers = {"agentflow": defaultdict(list, ours), "other": defaultdict(list, theirs), "broken": defaultdict(list)}
+
+    assert suite.peer_medians(peers) == {
+        "agentflow": {"miss": 2.0, "miss / insert": 2.0},
+        "other": {"miss": 5.0, "miss / insert": 5.0},
+        "broken": {},
+    }
+    assert suite.peer_floors(peers) == {"miss / fsync": None, "miss / insert": 0.2, "hit / select": None}
+
+
+def test_the_kept_picture_has_floors_this_project_and_the_libraries(benchmarks):
+    """It was drawn from the medians beside it: every library that answered is in it, and every floor."""
+    place = ROOT / "docs/performance"
+    medians = json.loads((place / "figures.json").read_text())
+    drawn = (place / "peers.svg").read_text()
+
+    assert set(medians["peers"]) == {"agentflow", *benchmarks("suite").PEERS}
+    assert [peer for peer in medians["peers"] if f">{peer}<" not in drawn] == []
+    assert drawn.count(">floor: ") == 7
 
 
 def test_a_block_of_a_page_is_replaced_and_nothing_else(benchmarks, tmp_path):
