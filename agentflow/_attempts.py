@@ -20,7 +20,7 @@ from agentflow._retry import Retries
 from agentflow._run import annotate, told
 from agentflow._state import conflict_error
 from agentflow._step_state import StepState
-from agentflow.events import StepCompleted, StepFailed, StepRetried, StepStarted
+from agentflow.events import StepCompleted, StepFailed, StepRetried
 from agentflow.exceptions import (
     BudgetExceeded,
     ModelHTTPError,
@@ -108,7 +108,7 @@ class Attempts:
         """Execute until an attempt succeeds or the policy gives up; return its value."""
         self._began = time.monotonic()
         begin_execution(self.call)
-        self.call.note(step_note(StepStarted, "step_started", self.call.spec.name, self.call.key))
+        self.call.note_start()
         pause = None
         while True:
             try:

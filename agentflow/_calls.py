@@ -20,14 +20,14 @@ from agentflow._canonical import digest, scalar
 from agentflow._detail import Counted, Detail
 from agentflow._drive import Ask, Pause
 from agentflow._flights import waiting_for
-from agentflow._interventions import INSTEAD
+from agentflow._interventions import INSTEAD, WITNESSES, called
 from agentflow._keys import arguments_parts, encode, entry_key, mark, parts_digest
 from agentflow._logging import enabled, logger
 from agentflow._memo import Hit, Miss, Policy, Remembered
 from agentflow._outbox import step_note
 from agentflow._serialization import StaleValue
 from agentflow._settings import debug
-from agentflow.events import StepHit
+from agentflow.events import StepHit, StepStarted
 from agentflow.exceptions import BudgetExceeded, RunError, StepTimeout, StoreCorrupt, StoreError
 from agentflow.stores._base import Entry, Transaction
 
@@ -432,8 +432,16 @@ class StepCall:
 
     # Saying what happens
 
+    def note_start(self) -> None:
+        """Say that the call is executed."""
+        if WITNESSES:
+            called(self.spec.name, self.arguments, hit=False)
+        self.note(step_note(StepStarted, "step_started", self.spec.name, self.key))
+
     def note_hit(self) -> None:
         """Say that the call was answered without executing it."""
+        if WITNESSES:
+            called(self.spec.name, self.arguments, hit=True)
         if self.run:
             self.run.note(step_note(StepHit, "step_hit", self.spec.name, self.key))
         if enabled():

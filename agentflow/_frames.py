@@ -20,6 +20,7 @@ import attrs
 
 from agentflow._drive import Ask, Commit, Until, adrive, drive
 from agentflow._keys import entry_key
+from agentflow._listening import audience
 from agentflow._memo import Policy, Remembered
 from agentflow._outbox import MOST, Outbox
 from agentflow._recording import RECORDING, Slot, Turn
@@ -121,7 +122,7 @@ class ActiveRun:
         self.debug = debug
         self.token = Token()
         self.listener = listener
-        self.outbox = Outbox(home.store, self.fence, record.attempt, listener)
+        self.outbox = Outbox(home.store, self.fence, record.attempt, audience(listener))
         self.account = account or Account()
 
     @property

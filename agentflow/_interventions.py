@@ -1,4 +1,4 @@
-"""What a test does to steps: another function in place of theirs, or a crash once their result is durable.
+"""What a test does to steps: another function in place of theirs, a crash once their result is durable, or a witness of each call.
 
 For the whole process, since steps run in threads and tasks of every kind. Nothing here costs a call more than looking whether
 there is anything.
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["AFTER", "INSTEAD", "StandIn", "kept", "put_in_force"]
+__all__ = ["AFTER", "INSTEAD", "WITNESSES", "StandIn", "called", "kept", "put_in_force"]
 
 
 @attrs.frozen
@@ -36,6 +36,9 @@ INSTEAD: Final[dict[str, StandIn]] = {}
 
 AFTER: Final[dict[str, Callable[[], None]]] = {}
 """What is called when a result of a step has become durable, by their names."""
+
+WITNESSES: Final[list[Callable[[str, Mapping[str, Any], bool], None]]] = []
+"""What is told of each call of a step: its name, its arguments, and whether it was answered without executing it."""
 
 _mutex: Final = threading.Lock()
 
@@ -60,3 +63,9 @@ def kept(step: str) -> None:
     """Say that a result of a step has become durable; raises if a test wants a crash there."""
     if AFTER and (then := AFTER.get(step)) is not None:
         then()
+
+
+def called(step: str, arguments: Mapping[str, Any], *, hit: bool) -> None:
+    """Say that a step was called, to those who asked."""
+    for witness in tuple(WITNESSES):
+        witness(step, arguments, hit)

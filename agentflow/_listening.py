@@ -1,7 +1,7 @@
 """Listening to a run that is executed in this process: each event as it happens, before it is recorded.
 
 Whoever executes the run puts in, one consumer takes out. The consumer is woken only if it sleeps; a run that is far ahead
-of it waits at its next boundary.
+of it waits at its next boundary. Tests hear every run, beside its listener.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from agentflow.events import Event
 
-__all__ = ["LISTENER", "Listener", "Note", "claimed_listener"]
+__all__ = ["HEARERS", "LISTENER", "Audience", "Listener", "Note", "audience", "claimed_listener"]
 
 _FULL: Final = 1000  # notes that a run may be ahead
 
@@ -152,3 +152,45 @@ def claimed_listener() -> Listener | None:
     """Return who listens to the run that begins now, if somebody does."""
     listener = LISTENER.get()
     return listener if listener is not None and listener.claim() else None
+
+
+HEARERS: Final[list[Callable[[Event], None]]] = []
+"""What is called with each event of every run that begins in this process, at once and in the thread in which it happens."""
+
+
+class Audience:
+    """Who hears a run at once: its listener, if somebody listens to it, and those who hear every run.
+
+    Args:
+        listener: The listener.
+        hearers: What is called with each event.
+    """
+
+    def __init__(self, listener: Listener | None, hearers: tuple[Callable[[Event], None], ...]) -> None:
+        self._listener = listener
+        self._hearers = hearers
+        self._run_id, self._attempt = "", 0
+
+    def begin(self, run_id: str, attempt: int) -> None:
+        """Tell which run it is, before anything is put in."""
+        self._run_id, self._attempt = run_id, attempt
+        if self._listener is not None:
+            self._listener.begin(run_id, attempt)
+
+    def put(self, note: Note) -> None:
+        """Hand over a note."""
+        event = note.event(self._run_id, self._attempt)
+        for hear in self._hearers:
+            hear(event)
+        if self._listener is not None:
+            self._listener.put(note)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the run should wait for its listener."""
+        return self._listener is not None and self._listener.is_full
+
+
+def audience(listener: Listener | None) -> Listener | Audience | None:
+    """Return who hears a run that begins now."""
+    return Audience(listener, tuple(HEARERS)) if HEARERS else listener

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from agentflow._listening import Listener
+    from agentflow._listening import Audience, Listener
     from agentflow.events import Event
     from agentflow.stores._base import Fence, Store
 
@@ -75,7 +75,7 @@ class Outbox:
         weight: How many chunks and events wait.
     """
 
-    def __init__(self, store: Store, fence: Fence, attempt: int, listener: Listener | None = None) -> None:
+    def __init__(self, store: Store, fence: Fence, attempt: int, listener: Listener | Audience | None = None) -> None:
         self.store = store
         self.fence = fence
         self.attempt = attempt

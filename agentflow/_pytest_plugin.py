@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from agentflow.events import Event
     from agentflow.models._scripted import Answer
     from agentflow.stores import Store
     from agentflow.testing import ScriptedModel
@@ -204,6 +205,15 @@ def agentflow_store(_agentflow: _Isolation | None) -> Store:
     from agentflow._settings import default_store  # noqa: PLC0415 - as above
 
     return default_store()
+
+
+@pytest.fixture
+def agentflow_events(_agentflow: _Isolation | None) -> Iterator[list[Event]]:
+    """The events of every run that begins in the test, as they happen."""
+    from agentflow.testing import capture_events  # noqa: PLC0415 - as above
+
+    with capture_events() as events:
+        yield events
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ With the pytest plugin, which is there as soon as agentflow is installed, each t
 
 from agentflow.models._scripted import FunctionModel, ScriptedModel
 from agentflow.testing._auto import TestModel
+from agentflow.testing._calls import assert_hit, assert_ran
+from agentflow.testing._events import capture_events
 from agentflow.testing._models import no_model_requests, override_models
 from agentflow.testing._steps import SimulatedCrash, crash_after, fail_step, replace_step
 from agentflow.testing._stores import fresh_store, make_context
@@ -14,6 +16,9 @@ __all__ = [
     "ScriptedModel",
     "SimulatedCrash",
     "TestModel",
+    "assert_hit",
+    "assert_ran",
+    "capture_events",
     "crash_after",
     "fail_step",
     "fresh_store",

@@ -17,6 +17,7 @@ from agentflow._settings import using_store
 from agentflow._state_values import ModelValues
 from agentflow.stores import MemoryStore
 from agentflow.stores._base import RunRecord, Transaction
+from agentflow.testing._calls import witnessed_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ __all__ = ["fresh_store", "make_context"]
 
 @contextmanager
 def fresh_store(store: Store | None = None) -> Iterator[Store]:
-    """Make an empty store the default of this process for a block.
+    """Make an empty store the default of this process for a block, and watch what steps are called in it for `assert_ran` and `assert_hit`.
 
     ```python
     from agentflow import cached_step
@@ -47,7 +48,7 @@ def fresh_store(store: Store | None = None) -> Iterator[Store]:
     Args:
         store: The store to use; one in memory if not given.
     """
-    with using_store(store or MemoryStore()) as fresh:
+    with using_store(store or MemoryStore()) as fresh, witnessed_calls():
         yield fresh
 
 

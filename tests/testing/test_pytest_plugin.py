@@ -415,3 +415,34 @@ def test_equal_requests_get_their_answers_in_order(project):
     run(project, "--agentflow=replay").stdout.fnmatch_lines(
         ["*as often as it was asked: every answer of an equal request is used*"]
     )
+
+
+def test_events_and_calls_of_a_test_can_be_looked_at(project):
+    """The fixture has the events of its runs; what ran is known without asking for it, and to each test only of itself."""
+    project.makepyfile(
+        test_it="""
+        import pytest
+        from app import double, flow
+        from agentflow.testing import assert_hit, assert_ran
+
+        @pytest.mark.parametrize("time", [1, 2])
+        def test_alone(time, agentflow_events, scripted_model):
+            scripted_model(["About cats."])
+            flow("cats")
+            double(1)
+            assert [event.type for event in agentflow_events][0] == "run_started"
+            assert len([event for event in agentflow_events if event.type == "run_started"]) == 1
+            assert_ran(double, 1, times=1)
+            assert_hit(double, times=0)
+
+        def test_wrong():
+            double(1)
+            assert_ran(double, 2)
+        """
+    )
+
+    result = run(project)
+
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["E *step 'app:double' never ran with n=2; expected: at least once. What was called:"])
+    assert not any("_assert_called" in line for line in result.outlines)  # the traceback ends in the test
