@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import sys
+import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -35,6 +37,8 @@ _MARK: Final = (
 )
 _LONGEST_NAME: Final = 100
 _PLACES: Final = ("memory", "disk")
+_LEFT_OVER: Final = pytest.StashKey[set[str]]()
+_PATIENCE: Final = 5.0  # seconds for the background runs of a test to end once they are cancelled
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,6 +64,45 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARK)
     if (place := config.getini("agentflow_store")) not in _PLACES:
         raise pytest.UsageError(f'agentflow_store = {place}: write "memory" or "disk"')
+
+
+# Recordings whose test is gone: known only where all tests of a module are collected, which pytest-xdist does in its workers.
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Look for recordings of tests that are no more, before some of the tests are deselected."""
+    in_part = any("::" in argument for argument in config.args) or config.getoption("lf", default=False)
+    if config.getoption("--agentflow") != "off" and not in_part:
+        config.stash[_LEFT_OVER] = _left_over({_recording_of(item) for item in items})
+
+
+def _left_over(used: set[Path]) -> set[str]:
+    found = {each for directory in {path.parent for path in used} for each in directory.glob("*.json")}
+    return {str(each) for each in found - used}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the controller of pytest-xdist what a worker has found."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["agentflow_left_over"] = sorted(session.config.stash.get(_LEFT_OVER, ()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear what a worker of pytest-xdist has found."""
+    node.config.stash.setdefault(_LEFT_OVER, set()).update(
+        getattr(node, "workeroutput", {}).get("agentflow_left_over", ())
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the recordings that no test goes by."""
+    if left_over := sorted(config.stash.get(_LEFT_OVER, ())):
+        terminalreporter.section("recordings of model requests that belong to no test")
+        for path in left_over:
+            terminalreporter.line(os.path.relpath(path, config.rootpath))
+        terminalreporter.line("Remove them; if a test was renamed, rename its recording too.")
 
 
 class _Wish(NamedTuple):
@@ -113,8 +156,13 @@ class _Isolation:
     def end(self) -> None:
         """Cancel the background runs of the test, wait for them, and put everything back."""
         try:
+            if (
+                "agentflow._settings" in sys.modules
+            ):  # by now, if it was not when the test began: then by way of the environment
+                from agentflow._settings import default_store  # noqa: PLC0415 - as above
+
+                _end_runs(self._store or default_store())
             if self._store is not None:
-                _end_runs(self._store)
                 self._store.close()
         finally:
             self._resources.close()
@@ -159,13 +207,21 @@ def _recording_of(node: pytest.Item) -> Path:
 
 def _end_runs(store: Store) -> None:
     from agentflow._runs import list_runs  # noqa: PLC0415 - as above
+    from agentflow.exceptions import RunTimeout, StoreError  # noqa: PLC0415 - as above
 
-    runs = list_runs(status=("pending", "running"), limit=None, store=store)
-    for run in runs:
-        run.cancel()
-    for run in runs:
-        with contextlib.suppress(Exception):  # however it ended: the test is over, and only that it has ended counts
-            run.result(timeout=5)
+    with contextlib.suppress(StoreError):  # the test has closed or removed its store: nobody can write to it any more
+        runs = list_runs(status=("pending", "running"), limit=None, store=store)
+        for run in runs:
+            run.cancel()
+        deadline = time.monotonic() + _PATIENCE
+        for run in runs:
+            try:
+                run.result(timeout=max(0.0, deadline - time.monotonic()))
+            except RunTimeout:
+                message = f"the background run {run.id} of {run.workflow} goes on after its test: it was cancelled, and has not come to a step, ctx.check() or another boundary since"
+                warnings.warn(pytest.PytestWarning(message), stacklevel=2)
+            except Exception:  # noqa: BLE001, S110 - however it ended: the test is over, and only that it has ended counts
+                pass
 
 
 @pytest.fixture(autouse=True)

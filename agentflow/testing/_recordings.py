@@ -1,7 +1,7 @@
 """Model requests as a file beside the test: asked once, read from there ever after.
 
 A recording is one JSON document that a person can review: what was asked, in the words of `ModelRequest`, and what was answered.
-There are no headers, keys or addresses in it, and what looks like a key in a text is masked.
+There are no headers, keys or addresses in it; in texts, what looks like a key is masked, and what the environment holds as one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
 
     from agentflow.messages import ModelRequest
 
-__all__ = ["Recording", "RecordingMissing", "Replaying", "Taping"]
+__all__ = ["Masking", "Recording", "RecordingMissing", "Replaying", "Taping"]
 
 _FORMAT: Final = 1
 _INVENTED: Final = (ScriptedModel, FunctionModel, TestModel)
 _LONGEST_DIFF: Final = 60  # lines
+_MASK: Final = "[redacted]"
+_SECRET_VARIABLE: Final = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD)$")
+_SHORTEST_SECRET: Final = 8  # characters; a shorter value may stand in any text
 
 
 class RecordingMissing(UsageError):  # noqa: N818 - as the others of its tree are named
@@ -61,6 +65,44 @@ class Exchange:
         return _text({"model": self.model, "request": self.request})
 
 
+@attrs.frozen
+class Masking:
+    """Takes secrets out of what is recorded.
+
+    Attributes:
+        secrets: What is one wherever it stands, the longest first.
+    """
+
+    secrets: tuple[str, ...] = attrs.field(repr=False)
+
+    @classmethod
+    def of_environment(cls) -> Masking:
+        """Return what also knows the secrets that the environment holds."""
+        found = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name)}
+        return cls(tuple(sorted((each for each in found if len(each) >= _SHORTEST_SECRET), key=len, reverse=True)))
+
+    def text(self, text: str) -> str:
+        """Return a text without them."""
+        for secret in self.secrets:
+            text = text.replace(secret, _MASK)
+        return masked_text(text)
+
+    def message(self, value: ModelRequest | ModelResponse) -> Any:
+        """Return a message as JSON without them; what is not given is left out, so that it can be read."""
+        return self._plain(value.model_dump(mode="json", exclude_none=True))
+
+    def _plain(self, value: Any) -> Any:
+        match value:
+            case str():
+                return self.text(value)
+            case list():
+                return [self._plain(each) for each in value]
+            case dict():
+                return {name: self._plain(each) for name, each in value.items()}
+            case _:
+                return value
+
+
 class Recording:
     """The exchanges of one test.
 
@@ -70,6 +112,7 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._masked = Masking.of_environment()
         self._mutex = threading.Lock()
         self._exchanges: list[Exchange] = []
         self._unused: list[Exchange] = []
@@ -108,7 +151,12 @@ class Recording:
 
     def add(self, model: str, request: ModelRequest, response: ModelResponse, pieces: tuple[str, ...] | None) -> None:
         """Add an exchange."""
-        made = Exchange(model, _plain(request), _plain(response), pieces and tuple(map(masked_text, pieces)))
+        made = Exchange(
+            model,
+            self._masked.message(request),
+            self._masked.message(response),
+            pieces and tuple(map(self._masked.text, pieces)),
+        )
         with self._mutex:
             self._exchanges.append(made)
 
@@ -118,7 +166,7 @@ class Recording:
         Raises:
             RecordingMissing: If there is none; the message shows what is different from the nearest.
         """
-        asked = Exchange(model, _plain(request), None)
+        asked = Exchange(model, self._masked.message(request), None)
         with self._mutex:
             for exchange in self._unused:
                 if exchange.question == asked.question:
@@ -157,23 +205,6 @@ class Recording:
 
 def _tuple(pieces: list[str] | None) -> tuple[str, ...] | None:
     return None if pieces is None else tuple(pieces)
-
-
-def _plain(value: ModelRequest | ModelResponse) -> Any:
-    """Return a message as JSON with what looks like a key masked; what is not given is left out, so that it can be read."""
-    return _masked(value.model_dump(mode="json", exclude_none=True))
-
-
-def _masked(value: Any) -> Any:
-    match value:
-        case str():
-            return masked_text(value)
-        case list():
-            return [_masked(each) for each in value]
-        case dict():
-            return {name: _masked(each) for name, each in value.items()}
-        case _:
-            return value
 
 
 def _text(value: Any) -> str:

@@ -446,3 +446,247 @@ def test_events_and_calls_of_a_test_can_be_looked_at(project):
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["E *step 'app:double' never ran with n=2; expected: at least once. What was called:"])
     assert not any("_assert_called" in line for line in result.outlines)  # the traceback ends in the test
+
+
+def test_secrets_of_the_environment_are_not_recorded(project, monkeypatch):
+    """Whatever they look like, in what was asked and in what was answered; a recording without one replays as well."""
+    monkeypatch.setenv("SEARCH_API_KEY", "cats-and-dogs")
+    asking = ASKING.replace("What about cats?", "The key is cats-and-dogs.").replace("{topic}", "cats")
+    project.makepyfile(conftest=SERVER, test_it=asking)
+
+    run(project, "--agentflow=record").assert_outcomes(passed=1)
+    run(project, "--agentflow=replay").assert_outcomes(passed=1)
+
+    text = (project.path / "recordings" / "test_it" / "test_asks.json").read_text()
+    assert "The key is [redacted]." in text
+    assert "cats-and-dogs" not in text
+
+
+@pytest.mark.parametrize("workers", [[], ["-p", "xdist.plugin", "-n", "2"]], ids=["here", "xdist"])
+def test_recordings_whose_test_is_gone_are_named(project, workers):
+    """At the end, where all tests of the module were collected; what was only deselected is not gone."""
+    both = ASKING.replace("{topic}", "cats") + "\n\ndef test_nothing(): pass\n"
+    project.makepyfile(conftest=SERVER, test_it=both)
+    run(project, "--agentflow=record").assert_outcomes(passed=2)
+
+    kept = run(project, "--agentflow=replay", "-k", "nothing", *workers)
+    project.makepyfile(test_it=both.replace("test_asks", "test_answers"))
+    gone = run(project, "--agentflow=replay", "-k", "nothing", *workers)
+    in_part = run(project, "--agentflow=replay", "test_it.py::test_nothing", *workers)
+
+    assert not any("belong to no test" in line for line in [*kept.outlines, *in_part.outlines])
+    gone.stdout.fnmatch_lines(
+        ["*recordings of model requests that belong to no test*", "recordings/test_it/test_asks.json"]
+    )
+
+
+def test_a_run_that_does_not_end_is_told(project):
+    """It was cancelled, and does not come to where it would see that."""
+    project.makepyfile(
+        conftest="import agentflow._pytest_plugin as plugin\nplugin._PATIENCE = 0.2\n",
+        test_it="""
+        import threading
+        from agentflow import workflow
+
+        begun, go_on = threading.Event(), threading.Event()
+
+        @workflow
+        def deaf() -> None:
+            begun.set()
+            go_on.wait(30)
+
+        def test_start():
+            deaf.start()
+            assert begun.wait(10)
+
+        def test_end():
+            go_on.set()
+        """,
+    )
+
+    result = run(project)
+
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*the background run * of test_it:deaf goes on after its test: it was cancelled*"])
+
+
+def test_background_runs_of_a_test_that_loads_agentflow_late_end_with_it(project):
+    """Nothing was loaded when the test began, and nothing goes on when it has ended."""
+    project.makepyfile(
+        flows="""
+        import time
+        from agentflow import Context, workflow
+
+        ended = []
+
+        @workflow
+        def endless(ctx: Context) -> None:
+            try:
+                while True:
+                    ctx.check()
+                    time.sleep(0.01)
+            finally:
+                ended.append(True)
+        """,
+        test_it="""
+        def test_start():
+            import flows
+            flows.endless.start()
+
+        def test_next():
+            import flows
+            assert flows.ended == [True]
+        """,
+    )
+
+    run(project).assert_outcomes(passed=2)
+
+
+ASYNC_APP = """
+
+@workflow
+async def aflow(topic: str) -> str:
+    return await ask.acall(topic)
+"""
+
+
+@pytest.mark.parametrize(
+    ("plugin", "options", "mark"),
+    [
+        ("pytest_asyncio.plugin", ["-o", "asyncio_mode=auto"], ""),
+        ("pytest_asyncio.plugin", ["-o", "asyncio_mode=strict"], "@pytest.mark.asyncio"),
+        ("anyio.pytest_plugin", [], "@pytest.mark.anyio"),
+    ],
+    ids=["asyncio auto", "asyncio strict", "anyio"],
+)
+def test_async_tests_are_isolated(project, plugin, options, mark):
+    """By pytest-asyncio in both of its modes and by anyio, with the fixtures, async ones too; background runs end with them."""
+    (project.path / "app.py").write_text(APP + ASYNC_APP)
+    fixture = "pytest_asyncio.fixture" if "strict" in str(options) else "pytest.fixture"
+    project.makepyfile(
+        test_it=f"""
+        import pytest
+        {"import pytest_asyncio" if "strict" in str(options) else ""}
+        from agentflow import list_runs
+        from agentflow.exceptions import UsageError
+        from app import aflow, executed
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
+        @{fixture}
+        async def answered(scripted_model, agentflow_events):
+            scripted_model(["About cats."])
+            return await aflow("cats")
+
+        {mark}
+        @pytest.mark.parametrize("time", [1, 2])
+        async def test_alone(time, answered, agentflow_events):
+            assert answered == "About cats."
+            assert len(list_runs()) == 1
+            assert agentflow_events[-1].type == "run_completed"
+
+        {mark}
+        async def test_refused():
+            with pytest.raises(UsageError, match="was refused"):
+                await aflow("cats")
+
+        {mark}
+        async def test_background(scripted_model):
+            scripted_model(["About dogs."])
+            run = await aflow.astart("dogs")
+            assert await run.aresult(timeout=10) == "About dogs."
+        """
+    )
+
+    run(project, "-p", plugin, *options).assert_outcomes(passed=4)
+
+
+def test_tests_on_trio_are_isolated(project):
+    """Where workflows run in its worker threads."""
+    pytest.importorskip("trio")
+    project.makepyfile(
+        test_it="""
+        import anyio, pytest
+        from agentflow import list_runs
+        from app import flow
+
+        @pytest.fixture
+        def anyio_backend():
+            return "trio"
+
+        @pytest.mark.anyio
+        @pytest.mark.parametrize("time", [1, 2])
+        async def test_alone(time, scripted_model):
+            scripted_model(["About cats."])
+            assert await anyio.to_thread.run_sync(flow, "cats") == "About cats."
+            assert len(list_runs()) == 1
+        """
+    )
+
+    run(project, "-p", "anyio.pytest_plugin").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("store", ["memory", "disk"])
+def test_tests_of_xdist_are_isolated(project, store):
+    """In its worker processes."""
+    project.makeini(f"[pytest]\nagentflow_store = {store}\n")
+    project.makepyfile(
+        test_it="""
+        import pytest
+        from app import double, executed, flow
+        from agentflow import list_runs
+
+        @pytest.mark.parametrize("time", range(8))
+        def test_alone(time, scripted_model):
+            scripted_model(["About cats."])
+            executed.clear()
+            assert (flow("cats"), double(2), double(2)) == ("About cats.", 4, 4)
+            assert (executed, len(list_runs())) == (["cats", 2], 1)
+        """
+    )
+
+    run(project, "-p", "xdist.plugin", "-n", "2").assert_outcomes(passed=8)
+
+
+def test_test_cases_of_unittest_are_isolated(project):
+    """They take no fixtures; `agentflow.testing` does what those would, and the mark works on them."""
+    project.makepyfile(
+        test_it="""
+        import unittest
+        import pytest
+        from app import agent, double, executed, flow
+        from agentflow import list_runs
+        from agentflow.exceptions import UsageError
+        from agentflow.models._base import real_requests
+        from agentflow.testing import ScriptedModel, assert_ran, override_models
+
+        class Posts(unittest.TestCase):
+            def setUp(self):
+                executed.clear()
+                assert double(2) == 4
+
+            def test_one(self):
+                with override_models(ScriptedModel(["About cats."])):
+                    self.assertEqual(flow("cats"), "About cats.")
+                self.assertEqual(len(list_runs()), 1)
+
+            def test_two(self):
+                self.assertEqual((list_runs(), executed), ([], [2]))
+                assert_ran(double, 2, times=1)
+                with self.assertRaises(UsageError):
+                    agent.run("cats")
+
+            @pytest.mark.agentflow(model_requests=True)
+            def test_three(self):
+                real_requests.check("openai:gpt-4o")
+
+        class Async(unittest.IsolatedAsyncioTestCase):
+            async def test_one(self):
+                self.assertEqual(await double.acall(2), 4)
+                assert_ran(double, times=1)
+        """
+    )
+
+    run(project).assert_outcomes(passed=4)
