@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         PageTimeout,
         PageUnavailable,
         SearchFailed,
+        ServerUnreachable,
         WebError,
     )
     from agentflow.tools._mcp import MCPServer
@@ -32,6 +33,7 @@ __all__ = [
     "PageUnavailable",
     "SearchFailed",
     "SearchHit",
+    "ServerUnreachable",
     "Tool",
     "WebError",
     "article_reader",
@@ -43,7 +45,15 @@ __all__ = [
 # Lazily, because these modules import httpx, which most programs never need.
 _HOMES: Final = {
     "_article": ("Article", "article_reader", "read_article"),
-    "_failures": ("NothingFound", "PageRefused", "PageTimeout", "PageUnavailable", "SearchFailed", "WebError"),
+    "_failures": (
+        "NothingFound",
+        "PageRefused",
+        "PageTimeout",
+        "PageUnavailable",
+        "SearchFailed",
+        "ServerUnreachable",
+        "WebError",
+    ),
     "_mcp": ("MCPServer",),
     "_search": ("SearchHit", "web_search"),
 }

@@ -14,7 +14,16 @@ from typing import ClassVar, Final, Self
 
 from agentflow.exceptions import AgentflowError, ModelRetry
 
-__all__ = ["NothingFound", "PageRefused", "PageTimeout", "PageUnavailable", "SearchFailed", "WebError", "shown"]
+__all__ = [
+    "NothingFound",
+    "PageRefused",
+    "PageTimeout",
+    "PageUnavailable",
+    "SearchFailed",
+    "ServerUnreachable",
+    "WebError",
+    "shown",
+]
 
 _USERINFO: Final = re.compile(r"^([a-zA-Z][\w+.-]*:)?[/\\]*[^/\\]*@")
 _LONGEST_SHOWN: Final = 200
@@ -69,6 +78,10 @@ class PageRefused(_PageError, ModelRetry):
     """This page is not read, now or later: its address, size or kind is not allowed, or it is not there."""
 
     advice = "Choose another page"
+
+
+class ServerUnreachable(AgentflowError, ConnectionError):
+    """A server of tools could not be reached, or has gone in the middle of things."""
 
 
 def shown(url: str) -> str:

@@ -7,11 +7,11 @@ tools can be called from any thread and any loop, in both colours.
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AsyncExitStack, asynccontextmanager
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 from urllib.parse import urlsplit
@@ -19,17 +19,21 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, TypeAdapter
 
 from agentflow.exceptions import ModelRetry, UsageError
-from agentflow.messages import FilePart, ImagePart, TextPart, ToolDefinition
+from agentflow.messages import ToolDefinition
 from agentflow.tools._base import Tool
+from agentflow.tools._failures import ServerUnreachable
+from agentflow.tools._mcp_answers import LARGEST, answer_of, checker_of
+from agentflow.tools._mcp_log import discreet, discreetly
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from agentflow.messages import ToolPart
+    from collections.abc import AsyncGenerator
 
 __all__ = ["MCPServer"]
 
 _ANYTHING: Final = Signature([Parameter("arguments", Parameter.VAR_KEYWORD)])
+_LONGEST_REASON: Final = 500  # characters of what somebody else says that stand in an error
+_LARGEST_EVENT: Final = 4 * LARGEST  # bytes; what is larger is not even read
+_PATIENCE: Final = 300.0  # seconds without a byte after which a connection counts as dead, as the package has it
 
 
 class MCPServer:
@@ -47,14 +51,16 @@ class MCPServer:
 
     Args:
         server: A command with its arguments, which is started and spoken to over its standard input and output; the address of a
-            server (`"https://..."`); or whatever else `mcp.Client` takes.
+            server that speaks streamable HTTP (`"https://..."`); or whatever else `mcp.Client` takes.
         env: Variables for the command, beside the few harmless ones that it gets anyway.
+        headers: Sent with every request to the address, such as `{"Authorization": "Bearer ..."}`.
+        auth: What signs every request to the address: an `httpx2.Auth`, such as the OAuth providers of `mcp.client.auth`.
         prefix: Comes before the names of its tools, so that two servers can have tools of one name.
-        timeout: How many seconds the server may take to answer, also at the beginning.
+        timeout: How many seconds the server may take to connect, and to answer a call; then the model is told so.
 
     Raises:
-        UsageError: If the extra is not installed, once it is connected.
-        ConnectionError: If the server cannot be reached, once it is connected.
+        UsageError: If `server` can be none; if the extra is not installed, once it is connected.
+        ServerUnreachable: If the server cannot be reached, once it is connected; from a call of a tool, if it is gone.
     """
 
     def __init__(
@@ -62,10 +68,19 @@ class MCPServer:
         server: str | Sequence[str] | object,
         *,
         env: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        auth: object = None,
         prefix: str = "",
         timeout: float = 30,
     ) -> None:
+        if isinstance(server, str) and not server.startswith(("http://", "https://")):
+            raise UsageError(
+                "MCPServer was given a text that is no address: write a command as a list, ['python', 'server.py']"
+            )
+        if (headers or auth) and not isinstance(server, str):
+            raise UsageError("headers= and auth= go with an address; a command is told its secrets by env=")
         self._server, self._env, self._prefix, self._timeout = server, env, prefix, timeout
+        self._headers, self._auth = headers, auth
         self._connection: _Connection | None = None
 
     def __repr__(self) -> str:
@@ -75,10 +90,12 @@ class MCPServer:
     def _place(self) -> str:
         """What it is, without what may be a secret: arguments, user and query."""
         if isinstance(self._server, str):
-            return urlsplit(self._server).netloc.rpartition("@")[2] or "command"
+            return urlsplit(self._server).netloc.rpartition("@")[2]
         return str(self._server[0]) if isinstance(self._server, Sequence) else type(self._server).__name__
 
     def __enter__(self) -> Self:
+        if self._connection is not None:
+            raise UsageError(f"{self!r} is connected already: use its tools, or make another MCPServer")
         self._connection = _Connection(self._target(), self._timeout, repr(self))
         return self
 
@@ -104,7 +121,9 @@ class MCPServer:
             from mcp import StdioServerParameters  # noqa: PLC0415 - slow to import, and an extra
         except ImportError as error:
             raise UsageError("MCPServer needs the extra mcp: pip install 'agentflow-workflows[mcp]'") from error
-        if isinstance(self._server, str) or not isinstance(self._server, Sequence):
+        if isinstance(self._server, str):
+            return _over_http(self._server, self._headers, self._auth, self._timeout)
+        if not isinstance(self._server, Sequence):
             return self._server
         command, *arguments = self._server
         return StdioServerParameters(
@@ -117,12 +136,17 @@ class MCPServer:
         definition = ToolDefinition(name=name, description=found.description or "", parameters=schema)
 
         def call(**arguments: Any) -> object:
-            return connection.call(found.name, arguments).result()
+            answer = connection.call(found.name, arguments)
+            try:
+                return answer.result()
+            except BaseException:  # Ctrl-C too: the server is told that nobody waits for it
+                answer.cancel()
+                raise
 
         async def acall(**arguments: Any) -> object:
             return await asyncio.wrap_future(connection.call(found.name, arguments))
 
-        checked = TypeAdapter[dict[str, Any]](Annotated[dict[str, Any], AfterValidator(_checker(schema))])
+        checked = TypeAdapter[dict[str, Any]](Annotated[dict[str, Any], AfterValidator(checker_of(schema))])
         return Tool(call, definition, checked, _ANYTHING, acall, _Source(f"mcp {self._place} {found.name}"))
 
 
@@ -148,7 +172,10 @@ class _Connection:
         self._client: Any = None
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
+        self._connecting: asyncio.Task[None] | None = None
         self._ready: Future[list[Any]] = Future()
+        self._mutex = threading.Lock()
+        self._is_open = True
         self._thread = threading.Thread(target=self._run, name="agentflow-mcp", daemon=True)
         self._thread.start()
         try:
@@ -158,92 +185,115 @@ class _Connection:
             raise
 
     def call(self, tool: str, arguments: dict[str, Any]) -> Future[object]:
-        """Begin a call of a tool; who gives up waiting for it cancels it."""
-        return asyncio.run_coroutine_threadsafe(self._called(tool, arguments), self._loop)
+        """Begin a call of a tool; who gives up waiting for it cancels it.
+
+        Raises:
+            ServerUnreachable: If the connection has ended.
+        """
+        with self._mutex:  # what is begun in here is begun before the loop ends, and so comes to an end itself
+            if not self._is_open:
+                raise self._gone()
+            return asyncio.run_coroutine_threadsafe(self._called(tool, arguments), self._loop)
 
     def close(self) -> None:
         """End the connection, and the server's process if it is one of ours."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._over.set)
-            self._thread.join()
+        with self._mutex:
+            if self._is_open:
+                self._loop.call_soon_threadsafe(self._end)
+        self._thread.join()
+
+    def _end(self) -> None:
+        self._over.set()
+        if self._connecting:  # Ctrl-C before there is a connection
+            self._connecting.cancel()
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._connected(self._serve()))
+        with discreetly(), asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._connected())
 
-    async def _connected(self, serving: Coroutine[Any, Any, None]) -> None:
+    async def _connected(self) -> None:
+        reason: BaseException = ConnectionError("it ended")
         try:
-            await serving
-        except Exception as error:  # noqa: BLE001 - whatever the package raises: it is told to whoever waits for the connection
+            await self._serve()
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever the package raises is told to whoever waits
+            reason = _innermost(error)
+        finally:
+            with self._mutex:
+                self._is_open = False
+            await asyncio.sleep(0)  # calls that were just begun become tasks, which the end of the loop cancels
             if not self._ready.done():
-                reason = _innermost(error)
-                self._ready.set_exception(
-                    ConnectionError(
-                        f"{self._name} could not be reached: {type(reason).__name__}: {reason}. Check its command or address"
-                    )
-                )
+                self._ready.set_exception(self._unreachable(reason))
 
     async def _serve(self) -> None:
         from mcp import Client  # noqa: PLC0415 - slow to import, and an extra
 
-        async with Client(self._target, read_timeout_seconds=self._timeout) as client:
-            self._client = client
-            found, cursor = [], None
-            while True:
-                page = await client.list_tools(cursor=cursor)
-                found += page.tools
-                if not (cursor := page.next_cursor):
-                    break
+        self._connecting = asyncio.current_task()
+        async with AsyncExitStack() as stack:
+            # The package has a time limit for each request, and makes several.
+            async with asyncio.timeout(self._timeout):
+                client = Client(self._target, read_timeout_seconds=self._timeout)
+                self._client = await stack.enter_async_context(client)
+                found = [each async for each in _listed(client)]
+            self._connecting = None
             self._ready.set_result(found)
             await self._over.wait()
 
     async def _called(self, tool: str, arguments: dict[str, Any]) -> object:
-        result = await self._client.call_tool(tool, arguments)
-        parts = [_part(each) for each in result.content]
-        if result.is_error:
-            raise ModelRetry("\n".join(part.text for part in parts if isinstance(part, TextPart)) or f"{tool} failed")
-        return "\n".join(part.text for part in parts if isinstance(part, TextPart)) if _is_text(parts) else parts
+        from mcp.shared.exceptions import MCPError  # noqa: PLC0415 - an extra
+        from mcp.types import CONNECTION_CLOSED, REQUEST_TIMEOUT  # noqa: PLC0415 - an extra
+
+        try:
+            return answer_of(tool, await self._client.call_tool(tool, arguments))
+        except MCPError as error:
+            if error.code == CONNECTION_CLOSED:
+                raise self._gone(tool) from None
+            late = f"took longer than {self._timeout:g} s and was given up." if error.code == REQUEST_TIMEOUT else None
+            raise ModelRetry(f"{tool} {late or f'failed: {error.message}'}") from None
+        except asyncio.CancelledError:
+            if self._is_open:
+                raise
+            raise self._gone(tool) from None
+
+    def _gone(self, tool: str = "") -> ServerUnreachable:
+        during = f" in the middle of a call of {tool!r}, which may have been made" if tool else ""
+        return ServerUnreachable(
+            f"{self._name} is gone{during}: connect it again with a new 'with' block, and make the agent inside"
+        )
+
+    def _unreachable(self, reason: BaseException) -> ServerUnreachable:
+        late = f"no answer within {self._timeout:g} s" if isinstance(reason, TimeoutError) else None
+        said = discreet(f"{type(reason).__name__}: {late or reason}")[:_LONGEST_REASON]
+        return ServerUnreachable(
+            f"{self._name} could not be reached: {said}. Check its command or address, and its key"
+        )
 
 
-def _is_text(parts: Sequence[ToolPart]) -> bool:
-    return all(isinstance(part, TextPart) for part in parts)
+async def _listed(client: Any) -> AsyncGenerator[Any, None]:
+    """Yield a server's tools, page by page."""
+    cursor = None
+    while True:
+        page = await client.list_tools(cursor=cursor)
+        for found in page.tools:
+            yield found
+        if not (cursor := page.next_cursor):
+            return
 
 
-def _part(content: Any) -> ToolPart:
-    """Return a part of a server's answer as a model is told it."""
-    match content.type:
-        case "text":
-            return TextPart(text=content.text)
-        case "image":
-            return ImagePart(data=base64.b64decode(content.data), media_type=content.mime_type)
-        case "audio":
-            return FilePart(data=base64.b64decode(content.data), media_type=content.mime_type)
-        case "resource" if hasattr(content.resource, "blob"):
-            media_type = content.resource.mime_type or "application/octet-stream"
-            return FilePart(data=base64.b64decode(content.resource.blob), media_type=media_type)
-        case "resource":
-            return TextPart(text=content.resource.text)
-        case _:
-            return TextPart(text=content.model_dump_json(exclude_none=True))
+@asynccontextmanager
+async def _over_http(
+    address: str, headers: Mapping[str, str] | None, auth: object, patience: float
+) -> AsyncGenerator[Any, None]:
+    """Connect to an address; what is told to its server goes to no other."""
+    from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415 - slow to import, and an extra
+    from mcp.shared._httpx_utils import create_mcp_http_client  # noqa: PLC0415 - an extra
 
-
-def _checker(schema: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Return what checks arguments against a server's schema; what it does not name is refused unless it is let in."""
-    from jsonschema.validators import validator_for  # noqa: PLC0415 - comes with the extra
-
-    closed = {"additionalProperties": False, **schema} if "properties" in schema else schema
-    validator = validator_for(closed)(closed)
-
-    def check(arguments: dict[str, Any]) -> dict[str, Any]:
-        wrong = [
-            f"{'.'.join(map(str, each.absolute_path))}: {each.validator} is not met"
-            for each in validator.iter_errors(arguments)
-        ]
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return arguments
-
-    return check
+    made: Any = create_mcp_http_client(None if headers is None else dict(headers), auth=auth)  # type: ignore[arg-type]
+    made.timeout = max(patience, _PATIENCE)  # the package has a time limit for each request by itself
+    async with (
+        made as client,
+        streamable_http_client(address, http_client=client, max_sse_event_size=_LARGEST_EVENT) as streams,
+    ):
+        yield streams
 
 
 def _innermost(error: BaseException) -> BaseException:
