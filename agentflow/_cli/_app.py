@@ -10,7 +10,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from agentflow._cli._places import store_in
-from agentflow._cli._screen import Screen
+from agentflow._cli._screen import Screen, saying
 from agentflow._cli._text import shown
 from agentflow.exceptions import AgentflowError, RunNotFound, StoreError
 from agentflow.types import RunStatus
@@ -24,6 +24,7 @@ __all__ = ["ENDINGS", "REFUSED", "agentflow", "command", "completion"]
 REFUSED: Final = 1
 NOT_FOUND: Final = 3
 STORE: Final = 4
+STOPPED: Final = 130  # as shells have it: 128 and the number of SIGINT
 ENDINGS: Final = {
     RunStatus.COMPLETED: 0,
     RunStatus.FAILED: 10,
@@ -33,7 +34,22 @@ ENDINGS: Final = {
 """The exit code of a command that waits for a run, by how that ended."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Command(click.Command):
+    """A command whose help may be written to where nothing can be written."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the command line; `--help` and `--version` are answered here."""
+        with saying():
+            return super().make_context(*args, **extra)
+
+
+class _Program(_Command, click.Group):
+    """The program; its commands are of the same kind."""
+
+    command_class = _Command
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="agentflow-workflows", message="%(version)s")
 def agentflow() -> None:
     """Look at workflow runs, and act on them.
@@ -42,7 +58,7 @@ def agentflow() -> None:
     .agentflow here. RUN is a run's id, or as much of its beginning as is unique.
 
     Exit codes: 0 done; 1 refused, with the reason; 2 the command line is wrong; 3 there is no such run; 4 the store cannot be used;
-    and where a command waits for a run: 10 it failed, 11 it was cancelled, 12 it was interrupted.
+    and where a command waits for a run: 10 it failed, 11 it was cancelled, 12 it was interrupted; 130 Ctrl-C.
     """
 
 
@@ -58,6 +74,8 @@ def command(function: Callable[..., object]) -> Any:
             function(store_in(place), Screen(is_json), **options)
         except AgentflowError as error:
             _refuse(error)
+        except KeyboardInterrupt:
+            sys.exit(STOPPED)
 
     return run
 
@@ -73,4 +91,5 @@ def completion(shell: str) -> None:
     """Print what makes a shell complete commands: put eval "$(agentflow completion bash)" into its start-up file."""
     kind = get_completion_class(shell)
     assert kind
-    click.echo(kind(agentflow, {}, "agentflow", "_AGENTFLOW_COMPLETE").source())
+    with saying():
+        click.echo(kind(agentflow, {}, "agentflow", "_AGENTFLOW_COMPLETE").source())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from agentflow.stores import Store
 
 __all__ = ["events", "runs", "show", "state", "steps"]
-
-_TO_SECONDS: Final = len("2026-01-01T00:00:00")
 
 
 @command
@@ -40,7 +38,7 @@ def runs(store: Store, screen: Screen, *, status: tuple[str, ...], **which: Any)
         screen.document(found)
         return
     columns = ("workflow", "session_id", "status", "attempt", "started_at", "seconds")
-    rows = [{**run, "started_at": run["started_at"][:_TO_SECONDS]} for run in found]
+    rows = [{**run, "started_at": screen.moment(run["started_at"])} for run in found]
     screen.table(("id", *columns), [(screen.short(run["id"]), *[run[name] for name in columns]) for run in rows])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -12,11 +13,14 @@ import pydantic_core
 from agentflow._cli._text import cell, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Screen"]
+__all__ = ["Screen", "saying"]
 
 _SHORT_ID: Final = 12
+_TO_SECONDS: Final = len("2026-01-01T00:00:00")
+_BETWEEN_COLUMNS: Final = 2
+_FOLDED: Final = 10  # characters that a column needs to be read when it is folded
 _COLOURS: Final = {
     "completed": "green",
     "failed": "red",
@@ -39,7 +43,8 @@ class Screen:
     @property
     def is_terminal(self) -> bool:
         """Whether a person is looking."""
-        return sys.stdout.isatty() and not self.is_json
+        has_output = bool(sys.stdout)  # a caller may have closed it
+        return has_output and sys.stdout.isatty() and not self.is_json
 
     def document(self, facts: Any) -> None:
         """Say one JSON document, indented."""
@@ -76,13 +81,28 @@ class Screen:
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
+        console = Console()
+        if not _fits(columns, cells, console.width):
+            self._blocks(columns, cells)
+            return
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in columns:
             table.add_column(Text(name), overflow="fold")
         for row in cells:
             # Text, never markup: square brackets of others mean nothing here.
             table.add_row(*[Text(value, style=_COLOURS.get(value, "")) for value in row])
-        Console().print(table)
+        with saying():
+            console.print(table)
+
+    def _blocks(self, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        for number, row in enumerate(cells):
+            if number:
+                _write("")
+            self.pairs(dict(zip(columns, row, strict=True)))
+
+    def moment(self, iso: str) -> str:
+        """Return a time to the second, which may be parted between its day and its hour where a person is short of room."""
+        return iso[:_TO_SECONDS].replace("T", " ") if self.is_terminal else iso[:_TO_SECONDS]
 
     def short(self, run_id: str) -> str:
         """Return a run's id as a person can read it; commands take the beginning of one."""
@@ -93,5 +113,28 @@ class Screen:
         return click.style(text, fg=colour) if colour and self.is_terminal else text
 
 
+def _fits(columns: Sequence[str], cells: Sequence[Sequence[str]], room: int) -> bool:
+    """Whether a table can be read in a width: its widest column may be folded, the others have to fit beside it."""
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    others = sum(widths) - max(widths) + _BETWEEN_COLUMNS * (len(widths) - 1)
+    return room - others >= min(max(widths), _FOLDED)
+
+
 def _write(text: str) -> None:
-    click.echo(text.encode("utf-8", "backslashreplace").decode())
+    with saying():
+        click.echo(text.encode("utf-8", "backslashreplace").decode())
+
+
+@contextmanager
+def saying() -> Iterator[None]:
+    """Tell in a sentence that the output takes no more; that its reader has left (`| head`) is no error, and click's business.
+
+    Raises:
+        click.ClickException: If it takes no more, as on a full disk.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise click.ClickException(f"the output cannot be written: {error.strerror}") from error
