@@ -13,19 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
 import attrs
 
-from agentflow._conversation import (
-    AgentResult,
-    AskModel,
-    Conversation,
-    Finish,
-    PlannedCall,
-    RunTools,
-    read_answer,
-    request_bytes,
-    write_answer,
-)
+from agentflow._conversation import AgentResult, AskModel, Conversation, Finish, PlannedCall, RunTools
 from agentflow._history import History, Past, Summarizer, recall
 from agentflow._recording import RECORDING, Recording, Slot
+from agentflow._remembered_answers import read_answer, request_bytes, write_answer
 from agentflow.exceptions import ModelRetry, UnexpectedModelBehavior, UsageError
 from agentflow.models._prices import aused_by, used_by
 

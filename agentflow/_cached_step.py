@@ -9,7 +9,6 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
-from agentflow._calls import StepSpec
 from agentflow._fingerprint import CodeVersion
 from agentflow._keys import not_keyed
 from agentflow._options import function, several, yes_or_no
@@ -17,6 +16,7 @@ from agentflow._registry import claim_name
 from agentflow._retry import RetryPolicy, retry_policy, seconds
 from agentflow._signature import Colour, Shape
 from agentflow._step import AsyncStep, AsyncStreamStep, Options, PlainStep, Step, StreamStep, limiter_of
+from agentflow._step_spec import StepSpec
 from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:

@@ -12,14 +12,13 @@ A conversation belongs to one run: everything that changes in a run is here, and
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import attrs
 from pydantic import ValidationError
 
 from agentflow._output import problems
-from agentflow.exceptions import OutputInvalid, StoreCorrupt, TurnLimitExceeded, UnexpectedModelBehavior, UnknownTool
+from agentflow.exceptions import OutputInvalid, TurnLimitExceeded, UnexpectedModelBehavior, UnknownTool
 from agentflow.messages import (
     Message,
     ModelRequest,
@@ -40,19 +39,7 @@ if TYPE_CHECKING:
     from agentflow._output import Output
     from agentflow.messages import ToolPart
 
-__all__ = [
-    "OUTPUT_TOOL",
-    "AgentResult",
-    "AskModel",
-    "Conversation",
-    "Finish",
-    "PlannedCall",
-    "RunTools",
-    "Terms",
-    "read_answer",
-    "request_bytes",
-    "write_answer",
-]
+__all__ = ["OUTPUT_TOOL", "AgentResult", "AskModel", "Conversation", "Finish", "PlannedCall", "RunTools", "Terms"]
 
 T = TypeVar("T")
 
@@ -403,49 +390,3 @@ def _said(response: ModelResponse) -> str:
     """Return an answer as text, calls included."""
     calls = (f"{call.name}({call.arguments})" for call in response.tool_calls)
     return "\n".join(filter(None, [response.text, *calls]))
-
-
-def request_bytes(model: str, request: ModelRequest) -> bytes:
-    """Return the canonical bytes of a request, by which its answer is remembered.
-
-    Answers in it count by what they say: what they used and who wrote them changes nothing in what is asked.
-    Neither does how long we would wait.
-
-    Args:
-        model: The version of the model.
-        request: The request.
-    """
-    asked = request.model_dump(exclude={"settings": {"timeout"}})
-    for message in asked["messages"]:
-        for unasked in _UNASKED if message["kind"] == "response" else ():
-            del message[unasked]
-    return _write({"model": model, **asked})
-
-
-_UNASKED: Final = ("usage", "model", "finish_reason", "answered_by")
-"""The fields of an answer that say nothing to the model."""
-
-
-def write_answer(response: ModelResponse) -> bytes:
-    """Return the bytes in which an answer is remembered."""
-    return _write(response.model_dump())
-
-
-def read_answer(answer: bytes) -> ModelResponse:
-    """Return a remembered answer.
-
-    Raises:
-        StoreCorrupt: If it is none.
-    """
-    try:
-        return ModelResponse.model_validate(json.loads(answer))
-    except ValueError as error:
-        raise StoreCorrupt(
-            "a remembered model answer cannot be read. Forget the step that it belongs to, or start a new run",
-            hint="forget the step or start a new run",
-        ) from error
-
-
-def _write(value: object) -> bytes:
-    # Not pydantic's writer: it refuses lone surrogates, which models do write.
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

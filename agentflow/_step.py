@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 import attrs
 
 from agentflow._body_state import BodyState
-from agentflow._calls import StepCall, StepSpec, plain_transaction
+from agentflow._calls import StepCall, plain_transaction
 from agentflow._context import Context
 from agentflow._decorated import Decorated
 from agentflow._drive import adrive, drive, in_thread
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from types import CoroutineType
 
     from agentflow._explanation import Explanation
+    from agentflow._step_spec import StepSpec
 
 __all__ = [
     "AsyncStep",

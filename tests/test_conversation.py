@@ -11,18 +11,9 @@ import pytest
 from pydantic import BaseModel
 
 from agentflow import _conversation
-from agentflow._conversation import (
-    OUTPUT_TOOL,
-    AskModel,
-    Conversation,
-    Finish,
-    RunTools,
-    Terms,
-    read_answer,
-    request_bytes,
-    write_answer,
-)
+from agentflow._conversation import OUTPUT_TOOL, AskModel, Conversation, Finish, RunTools, Terms
 from agentflow._output import Output
+from agentflow._remembered_answers import read_answer, request_bytes, write_answer
 from agentflow.exceptions import (
     OutputInvalid,
     StoreCorrupt,
