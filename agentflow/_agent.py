@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 import attrs
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from agentflow._agent_options import AgentChanges, AgentOptions
     from agentflow.models import Model
     from agentflow.types import Scope
 
@@ -49,28 +50,6 @@ U = TypeVar("U")
 
 _MOST_VERSIONS: Final = 64
 """So many versions of one agent are remembered: it has another one with each model that tests put in force."""
-
-
-class _Options(TypedDict, total=False):
-    """What an agent is made of beside its model and its output type."""
-
-    name: str | None
-    description: str | None
-    instructions: str | Sequence[str] | None
-    expected_output: str | None
-    markdown: bool
-    tools: Sequence[Callable[..., Any]]
-    output_retries: int
-    max_turns: int
-    history: bool | History
-    settings: ModelSettings | None
-    cache: Scope | None
-
-
-class _Changes(_Options, total=False):
-    """What may change in a copy without changing its type."""
-
-    model: str | Model
 
 
 def _read_output_type(agent: Agent[T]) -> Output[T]:
@@ -140,11 +119,15 @@ class Agent(Generic[T]):
     _versions: dict[tuple[str, ...], str] = attrs.field(init=False, factory=dict[tuple[str, ...], str])
 
     @overload
-    def __init__(self: Agent[str], model: str | Model, **options: Unpack[_Options]) -> None: ...
+    def __init__(self: Agent[str], model: str | Model, **options: Unpack[AgentOptions]) -> None: ...
     @overload
-    def __init__(self: Agent[U], model: str | Model, *, output_type: type[U], **options: Unpack[_Options]) -> None: ...
+    def __init__(
+        self: Agent[U], model: str | Model, *, output_type: type[U], **options: Unpack[AgentOptions]
+    ) -> None: ...
     @overload
-    def __init__(self: Agent[Any], model: str | Model, *, output_type: Any, **options: Unpack[_Options]) -> None: ...
+    def __init__(
+        self: Agent[Any], model: str | Model, *, output_type: Any, **options: Unpack[AgentOptions]
+    ) -> None: ...
     def __init__(  # noqa: PLR0913 - the options of an agent, each with one meaning
         self,
         model: str | Model,
@@ -301,11 +284,11 @@ class Agent(Generic[T]):
         return make_tool(ask, name=called, description=told, afn=aask, source=self)
 
     @overload
-    def replace(self, *, output_type: type[U], **changes: Unpack[_Changes]) -> Agent[U]: ...
+    def replace(self, *, output_type: type[U], **changes: Unpack[AgentChanges]) -> Agent[U]: ...
     @overload
-    def replace(self, **changes: Unpack[_Changes]) -> Agent[T]: ...
+    def replace(self, **changes: Unpack[AgentChanges]) -> Agent[T]: ...
     @overload
-    def replace(self, *, output_type: Any, **changes: Unpack[_Changes]) -> Agent[Any]: ...
+    def replace(self, *, output_type: Any, **changes: Unpack[AgentChanges]) -> Agent[Any]: ...
     def replace(self, **changes: Any) -> Agent[Any]:
         """Return a changed copy, which is another agent: `override` of this one does not reach it.
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, MutableMapping
-from types import NoneType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import attrs
-
-from agentflow._merge import ABSENT, Absent, Merge, patched
+from agentflow._merge import ABSENT, Merge, patched
 from agentflow._serialization import seal, unseal
+from agentflow._state_cells import IMMUTABLE, NOTHING, UNREADABLE, Cell, Sent, as_number, expected_revision
 from agentflow._state_model import bound
 from agentflow._state_values import AnyValues, ModelValues
 from agentflow.exceptions import IncompatibleStore, StateConflict, StoreCorrupt, UnserializableValue, UsageError
@@ -27,47 +25,7 @@ if TYPE_CHECKING:
     from agentflow._frames import Home
     from agentflow._state_values import Values
 
-__all__ = ["UNREADABLE", "Cell", "Conflict", "State", "conflict_error"]
-
-_IMMUTABLE: Final = frozenset({str, int, float, bool, bytes, NoneType, Absent})
-_NOTHING: Final = object()
-UNREADABLE: Final = object()
-"""Stands for a value that cannot be read back, where it is about to go."""
-
-
-def _number(value: object) -> int | float | None:
-    """Return a value to which something can be added; what is absent counts as 0."""
-    if value is ABSENT:
-        return 0
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-@attrs.define
-class Cell:
-    """One loaded key: the value that code holds, its encoding when last known equal to what was committed, and the stored row."""
-
-    value: object
-    before: bytes | None
-    row: StateRow
-    read: bool = False
-    """Whether code has seen the value: only then can a change made elsewhere meanwhile be lost on it."""
-    blind: bool = False
-    """Whether it was assigned without having been read: then it is written whatever stands there."""
-    added: int | float = 0
-    """What was added since `before`, if adding is all that was done: it can be added to any other number as well."""
-    kept: object = _NOTHING
-    """The value that `before` encodes, if nobody can have changed it since: then it need not be encoded again."""
-    sent: list[_Sent] = attrs.field(factory=list)
-    """What is on its way to the store."""
-
-
-@attrs.frozen(eq=False)
-class _Sent:
-    """A write that is on its way, the encoding of the value that it was made of, and what of it was added."""
-
-    write: StateWrite
-    after: bytes | None
-    added: int | float
+__all__ = ["Conflict", "State", "conflict_error"]
 
 
 class State(MutableMapping[str, Any]):
@@ -185,7 +143,7 @@ class State(MutableMapping[str, Any]):
 
     def _add(self, key: str, by: float) -> int | float:
         cell = self._cell(key)
-        number = _number(cell.value)
+        number = as_number(cell.value)
         if number is None:
             raise UsageError(
                 f"state.increment({key!r}): there is a {type(cell.value).__name__} in session {self._home.session_id!r}, "
@@ -228,7 +186,7 @@ class State(MutableMapping[str, Any]):
             return b"", self._home.store.state_row(self._home.workflow, self._home.session_id, key)
 
     def _watch(self, key: str, cell: Cell) -> None:
-        cell.kept = _NOTHING
+        cell.kept = NOTHING
         self._watched[key] = cell
 
     def _drop(self, key: str) -> None:
@@ -274,7 +232,7 @@ class State(MutableMapping[str, Any]):
             return False
         if self._values.encoded(key, cell.value) != cell.before:
             return True
-        if type(cell.value) in _IMMUTABLE:
+        if type(cell.value) in IMMUTABLE:
             cell.kept = cell.value
         return False
 
@@ -315,16 +273,16 @@ class State(MutableMapping[str, Any]):
             value=None if body is None else seal(body),
             expected=now.revision,
         )
-        cell.sent.append(_Sent(write, after, cell.added))
+        cell.sent.append(Sent(write, after, cell.added))
         return write
 
     def _moved(self, key: str, cell: Cell, now: StateRow) -> int | float | None:
         """Put what was added onto a newer number, and return the sum; None if it is no number any more."""
         base, known, theirs = (
-            _number(self._decoded(body, key))
+            as_number(self._decoded(body, key))
             for body in (self._body_of(cell.row, key), cell.before, self._body_of(now, key))
         )
-        mine = _number(cell.value)
+        mine = as_number(cell.value)
         if base is None or known is None or theirs is None or mine is None:
             cell.added = 0
             return None
@@ -377,7 +335,7 @@ class State(MutableMapping[str, Any]):
                 cell.sent = [sent for sent in cell.sent if sent.write is not write]
         for key, row in rows.items():
             for sent in self._cells[key].sent if key in self._cells else ():
-                if row == StateRow(sent.write.value, _expected(sent.write) + 1):
+                if row == StateRow(sent.write.value, expected_revision(sent.write) + 1):
                     self._settle(key, sent)
                     break
 
@@ -391,12 +349,12 @@ class State(MutableMapping[str, Any]):
                         self._settle(write.key, sent)
                         break
 
-    def _settle(self, key: str, sent: _Sent) -> None:
+    def _settle(self, key: str, sent: Sent) -> None:
         cell = self._cells[key]
         # What was made on an older revision cannot have been committed as well.
-        cell.sent = [other for other in cell.sent if _expected(other.write) > _expected(sent.write)]
+        cell.sent = [other for other in cell.sent if expected_revision(other.write) > expected_revision(sent.write)]
         before, cell.before = cell.before, sent.after
-        cell.row = StateRow(sent.write.value, _expected(sent.write) + 1)
+        cell.row = StateRow(sent.write.value, expected_revision(sent.write) + 1)
         cell.blind = False
         cell.added -= sent.added
         self._watch(key, cell)
@@ -417,8 +375,8 @@ class State(MutableMapping[str, Any]):
 
     def _absorb_sum(self, key: str, own: Cell, nested: Cell) -> bool:
         """Take over what a nested step has added, together with what others had added before it; False if it is no number here."""
-        numbers = [_number(self._value_of(row, key)) for row in (own.row, nested.row)]
-        numbers += [_number(self._decoded(own.before, key)), _number(own.value)]
+        numbers = [as_number(self._value_of(row, key)) for row in (own.row, nested.row)]
+        numbers += [as_number(self._decoded(own.before, key)), as_number(own.value)]
         if nested.row.revision <= own.row.revision:  # a step beside it, which committed later, has brought it along
             return True
         was, now, known, mine = numbers
@@ -461,11 +419,6 @@ class State(MutableMapping[str, Any]):
             cell.value, cell.added = value, 0
             cell.blind = not cell.read
             self._watch(key, cell)
-
-
-def _expected(write: StateWrite) -> int:
-    assert isinstance(write.expected, int)
-    return write.expected
 
 
 class Conflict(Exception):  # noqa: N818 - an answer for the callers of `rebase`; a user sees a StateConflict

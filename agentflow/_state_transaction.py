@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from agentflow._body_state import BodyState
-    from agentflow._state import Cell
+    from agentflow._state_cells import Cell
     from agentflow.stores._base import StateRow
 
 __all__ = ["StateTransaction"]

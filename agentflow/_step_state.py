@@ -13,7 +13,7 @@ from agentflow.exceptions import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agentflow._state import Cell
+    from agentflow._state_cells import Cell
     from agentflow.stores._base import StateRow
 
 __all__ = ["StepState"]

@@ -290,6 +290,6 @@ print(len(errors), len(missing), interruptions)
 
 
 def _write(transaction, writing):
-    from agentflow.stores import _disk
+    from agentflow.stores._applying import apply
 
-    _disk._write(transaction, writing)
+    apply(transaction, writing)
