@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from agentflow._frames import FRAME
 from agentflow._options import function, several, whole
+from agentflow._tracebacks import without_our_frames
 from agentflow.events import MapProgressed
 from agentflow.exceptions import UsageError
 
@@ -127,7 +128,7 @@ class _Mapping:
             return self.results
         error = self.errors[min(self.errors)]
         try:
-            raise error
+            raise without_our_frames(error)
         finally:
             del error, self.errors  # else the error, by its traceback, would hold what holds the error
 

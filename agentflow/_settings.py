@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from agentflow._options import whole, yes_or_no
+from agentflow._tracebacks import keep_our_frames
 from agentflow.exceptions import UsageError
 from agentflow.stores import DiskStore, MemoryStore, Store
 from agentflow.types import UNSET, Unset
@@ -80,7 +81,8 @@ def configure(
             outlives this one), or an `agentflow.executors.Executor`. None: `"thread"`.
         max_runs: How many runs the executor `"thread"` executes at once; more wait as `pending`. None: 32.
         debug: Whether every miss of a step logs why it was none, as `step.explain()` tells it. It is a line of level DEBUG of the logger
-            `agentflow`, so logging must be set up to show it. None: what `AGENTFLOW_DEBUG` says, else False.
+            `agentflow`, so logging must be set up to show it. Tracebacks then keep agentflow's own frames, too.
+            None: what `AGENTFLOW_DEBUG` says, else False.
 
     Raises:
         UsageError: If a setting cannot be what it is.
@@ -129,8 +131,11 @@ def require_session() -> bool:
 
 
 def debug() -> bool:
-    """Whether every miss tells why, where a run does not say."""
+    """Whether every miss tells why, where a run does not say; and whether tracebacks keep agentflow's own frames."""
     return _is_on(_settings.debug, "AGENTFLOW_DEBUG")
+
+
+keep_our_frames(debug)
 
 
 def _is_on(setting: bool | None, variable: str) -> bool:  # noqa: FBT001 - a setting, None where there is none

@@ -26,6 +26,7 @@ from agentflow._serialization import codec_for
 from agentflow._settings import default_store, store_at
 from agentflow._shared_stream import decode_stream, stream_result
 from agentflow._streams import aplay, context_of, play
+from agentflow._tracebacks import without_our_frames
 from agentflow._turns import later_turn
 from agentflow._value_calls import value_call
 from agentflow._waiting import Limiter
@@ -255,8 +256,10 @@ class Step(Decorated, Generic[P, T]):
     # Shared by the colours
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall:
-        arguments = self._spec.shape.bind(args, kwargs)
-        return self._call_bound(arguments)
+        try:
+            return self._call_bound(self._spec.shape.bind(args, kwargs))
+        except UsageError as error:
+            raise without_our_frames(error)  # noqa: B904 - the same
 
     def _call_bound(self, arguments: dict[str, Any]) -> StepCall:
         learn_types()

@@ -30,6 +30,7 @@ from agentflow._signature import call_by_name
 from agentflow._starting import start
 from agentflow._step import Step, checked_session
 from agentflow._stored_call import StoredCall
+from agentflow._tracebacks import without_our_frames
 from agentflow._workflow_options import WorkflowOptions, refresh_of
 from agentflow.exceptions import UsageError
 
@@ -245,6 +246,12 @@ class Workflow(Decorated, Generic[P, T]):
         return self._options.store or (frame.home.store if frame else default_store())
 
     def _execution(self, arguments: dict[str, Any], *, apart: bool = False) -> Execution:
+        try:
+            return self._execution_of(arguments, apart=apart)
+        except UsageError as error:
+            raise without_our_frames(error)  # noqa: B904 - the same
+
+    def _execution_of(self, arguments: dict[str, Any], *, apart: bool) -> Execution:
         refuse_while_loading(self.name)
         learn_types()
         frame = current_frame_or_none()

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import threading
 import time
-import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -838,27 +837,6 @@ async def test_a_task_that_outlives_its_run_is_refused():
         state["late"] = 1
 
     assert executed == []
-
-
-def test_a_traceback_shows_the_users_frames():
-    """Of agentflow's frames there are but two for each call that the user made."""
-
-    @workflow
-    def flow() -> None:
-        raising()
-
-    @cached_step
-    def raising() -> None:
-        raise ValueError("here")
-
-    with pytest.raises(ValueError, match="here") as caught:
-        flow()
-
-    frames = traceback.extract_tb(caught.value.__traceback__)
-    ours = [frame for frame in frames if "/agentflow/" in frame.filename]
-    assert [frame.name for frame in frames if frame not in ours][-2:] == ["flow", "raising"]
-    assert len(ours) <= 4
-    assert any("in workflow" in note for note in caught.value.__notes__)
 
 
 def test_none_is_continued_if_resume_within_is_none():
