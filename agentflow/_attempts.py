@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 from agentflow._drive import Ask, Commit, Perform, Until, unwrapped
 from agentflow._explain import begin_execution
 from agentflow._flights import queueing
-from agentflow._frames import Frame, Token
+from agentflow._frames import Frame
 from agentflow._outbox import step_note
 from agentflow._retry import Retries
 from agentflow._run import annotate, told
-from agentflow._state import conflict_error
+from agentflow._state_changes import conflict_error
 from agentflow._step_state import StepState
+from agentflow._tokens import Token
 from agentflow.events import StepCompleted, StepFailed, StepRetried
 from agentflow.exceptions import (
     BudgetExceeded,

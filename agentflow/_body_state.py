@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow._drive import Ask, Commit, Until, commit_here, commit_or_withdraw, drive, on_a_loop
 from agentflow._merge import patched
-from agentflow._state import Conflict, State, conflict_error
+from agentflow._state import State
 from agentflow._state_cells import UNREADABLE
+from agentflow._state_changes import Conflict, conflict_error
 from agentflow._state_transaction import StateTransaction
 from agentflow._waiting import wait
 from agentflow.exceptions import StateConflict
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Sequence
     from contextlib import AbstractContextManager
 
-    from agentflow._frames import Home
+    from agentflow._active_run import Home
     from agentflow._state_cells import Cell
     from agentflow._state_values import Values
     from agentflow.stores._base import StateRow, StateWrite, Transaction

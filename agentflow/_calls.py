@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from agentflow._active_run import Home
     from agentflow._flights import Flight
-    from agentflow._frames import Frame, Home
+    from agentflow._frames import Frame
     from agentflow._listening import Note
     from agentflow._step_spec import StepSpec
     from agentflow.events import Event

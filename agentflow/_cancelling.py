@@ -24,7 +24,7 @@ from agentflow.types import RunStatus
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from agentflow._frames import Token
+    from agentflow._tokens import Token
     from agentflow.stores._base import RunRecord, Store
 
 __all__ = ["cancelling", "heeding"]

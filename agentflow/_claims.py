@@ -20,7 +20,7 @@ from agentflow.types import RunStatus
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agentflow._frames import Home
+    from agentflow._active_run import Home
     from agentflow._run import Continuation
     from agentflow.stores._base import Store
 

@@ -1,83 +1,47 @@
-"""One call of a workflow, from its arguments to its recorded outcome: procedures without colour (see `_drive`).
+"""One call of a workflow, from its arguments to the run that executes it: procedures without colour (see `_drive`).
 
 Open a run, or continue one that was left: its lock says whether somebody still has it, and the fence of every later write
-says that it is still ours. Execute the body. Then record how it ended, with whatever the body left to save.
+says that it is still ours. What happens in the run then is its body's business (`_run_body`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from agentflow._active_run import ActiveRun, Home, Refresh
 from agentflow._body_state import BodyState
-from agentflow._cancelling import heeding
-from agentflow._claims import Claims, following, run_lock, wish_key
+from agentflow._claims import Claims, following
 from agentflow._drive import Ask, Commit, Pause
-from agentflow._failures import Failure
-from agentflow._frames import ActiveRun, Frame, Home, Refresh, Token, counted_as_active
 from agentflow._keys import arguments_digest, encode, entry_key
 from agentflow._listening import claimed_listener
 from agentflow._logging import enabled, logger
 from agentflow._memo import Remembered
 from agentflow._named_runs import NamedRun
-from agentflow._outbox import BODY, run_note
-from agentflow._run import annotate, status_after, told
+from agentflow._outbox import run_note
+from agentflow._run_body import RunBody
 from agentflow._serialization import StaleValue
 from agentflow._spending import Account, spending
 from agentflow._stored_call import StoredCall
-from agentflow.events import RunCancelled, RunCompleted, RunFailed, RunInterrupted, RunStarted
-from agentflow.exceptions import (
-    AgentflowError,
-    RunCancelled as RunCancelledError,
-    RunConflict,
-    RunInterrupted as RunInterruptedError,
-    StateConflict,
-    StoreError,
-    UnserializableValue,
-    UsageError,
-)
+from agentflow._tokens import Token
+from agentflow.events import RunStarted
+from agentflow.exceptions import RunConflict, RunInterrupted as RunInterruptedError, UsageError
 from agentflow.stores._base import RunRecord, Transaction
 from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Generator, Mapping
 
-    from agentflow._budget import Budget
     from agentflow._claims import Claim
-    from agentflow._listening import Note
-    from agentflow._run import Continuation
-    from agentflow._signature import Shape
-    from agentflow._state_values import Values
-    from agentflow.events import Event
-    from agentflow.stores._base import StateWrite
+    from agentflow._frames import Frame
+    from agentflow._workflow_spec import WorkflowSpec
 
-__all__ = ["Execution", "Recorded", "WorkflowSpec"]
+__all__ = ["Execution", "Recorded"]
 
 _BETWEEN_LOOKS: Final = 0.02  # seconds, at a child run that has not ended yet
-
-
-@attrs.define(eq=False)
-class WorkflowSpec:
-    """What a decorator was told about its workflow."""
-
-    name: str
-    shape: Shape
-    session: str | Callable[..., str] | None
-    ignore: frozenset[str]
-    key: Callable[..., object] | None
-    continuation: Continuation
-    description: str
-    values: Values | None = None
-    budget: Budget | None = None
-    call_budget: Budget | None = None
-    """The budget that a call has brought with it, in place of the workflow's."""
 
 
 @attrs.frozen
@@ -125,10 +89,7 @@ class Execution:
         self.token = Token()
         self._claims = Claims(home, self.call, spec.continuation)
         self._waiting: Claim | None = None
-        self._run: ActiveRun | None = None
-        self._frame: Frame | None = None
-        self._is_over = False
-        self._resources = contextlib.ExitStack()
+        self._body: RunBody | None = None
         self._listener = claimed_listener()
         if self._listener:
             self._listener.attach(self._left)
@@ -151,8 +112,20 @@ class Execution:
 
     # Opening
 
-    def opening(self, decode: Callable[[bytes], Any]) -> Generator[Ask, None, Recorded | None]:
-        """Begin or continue a run; return what it gave instead if it is one that has completed already."""
+    def opening(self, decode: Callable[[bytes], Any]) -> Generator[Ask, None, Recorded | RunBody]:
+        """Begin or continue a run, and return its body; or what it gave, if it is one that has completed already."""
+        recorded = yield from self._opening(decode)
+        if recorded is not None:
+            return recorded
+        assert self._body
+        return self._body
+
+    def unopened(self, error: BaseException) -> Generator[Ask, None, None]:
+        """Record that opening the run raised, if it is open all the same: whoever awaited it was cancelled meanwhile."""
+        if self._body and self._body.is_open:
+            yield from self._body.failed(error)
+
+    def _opening(self, decode: Callable[[bytes], Any]) -> Generator[Ask, None, Recorded | None]:
         if self._waiting is not None:
             yield from self._begun(self._waiting)
             return None
@@ -217,7 +190,8 @@ class Execution:
         try:
             return Recorded(decode(Remembered.unpack(record.result).body))
         except StaleValue as stale:
-            self._log("run.stale", reason=str(stale))
+            if enabled():
+                logger(workflow=self.spec.name, session_id=self.home.session_id).debug("run.stale", reason=str(stale))
             return None
 
     def _opened(self, claim: Claim) -> Generator[Ask, None, bool]:
@@ -244,10 +218,8 @@ class Execution:
         except BaseException:
             self._claims.release(claim.record.id)
             raise
-        self._run = run
-        self._resources.enter_context(counted_as_active())
-        self._resources.enter_context(heeding(self.home.store, claim.record.id, self.token))
-        self._log("run.started", attempt=claim.record.attempt)
+        self._body = RunBody(self.spec, run, self.arguments, self.caller)
+        self._body.begin()
 
     def queued(self, executor: str) -> Generator[Ask, None, RunRecord | None]:
         """Claim a new run, or one that was left, for an executor; it is then this execution's to begin.
@@ -301,197 +273,6 @@ class Execution:
         around = self.caller.run.account if self.caller and self.caller.run else None
         return Account(self.spec.call_budget or self.spec.budget, around, earlier)
 
-    # The body
-
-    @property
-    def run(self) -> ActiveRun:
-        """The run, once it is open."""
-        assert self._run
-        return self._run
-
-    @property
-    def frame(self) -> Frame:
-        """The frame of the body, once the run is open."""
-        if self._frame is None:
-            tokens = (*self.caller.lineage, self.run.token) if self.caller else (self.run.token,)
-            flights, steps = (self.caller.flights, self.caller.steps) if self.caller else ((), ())
-            # The state checks by its frame and the frame has the state, so one of them is filled in later.
-            frame = Frame(self.home, _NO_STATE, self.run, flights=flights, steps=steps, tokens=tokens)
-            frame.state = BodyState(
-                self.home, self._transact, frame.use_state, values=self.spec.values, of_async=self.spec.shape.is_async
-            )
-            self._frame = frame
-        return self._frame
-
-    @property
-    def state(self) -> BodyState:
-        """The body's view of the session's state."""
-        state = self.frame.state
-        assert isinstance(state, BodyState)
-        return state
-
-    def stop_to_tell(self) -> BaseException | None:
-        """Return why the body may not go on, if nothing has raised that in it yet: a `yield` is a boundary as others are."""
-        try:
-            self.frame.use_state()
-        except AgentflowError as error:
-            return error
-        return None
-
-    def _transact(self, writes: Sequence[StateWrite]) -> AbstractContextManager[Transaction]:
-        return self.run.transaction(state=writes)
-
-    def yielding(self) -> Callable[[Any], bool]:
-        """Return what takes in an item that the body yields, and says whether there is something to do first (see `at_yield`)."""
-        chunk, state = self.run.outbox.chunk, self.state
-
-        def yields(item: Any) -> bool:
-            return chunk(item, BODY) or state.is_touched
-
-        return yields
-
-    def at_yield(self) -> Generator[Ask, None, None]:
-        """Keep what the body has changed, since a yield is a boundary; and let those who write and listen keep up."""
-        yield from self.state.saving()
-        yield from self.run.relieved()
-
-    # Ending
-
-    def completed(self, value: Any, encode_result: Callable[[], bytes]) -> Generator[Ask, None, None]:
-        """Record that the body returned a value.
-
-        Raises:
-            StateConflict: If state that it has changed was changed elsewhere; the run is then `failed`.
-            StoreError: If the store cannot write.
-        """
-        try:
-            yield from self.state.saving()
-            result = self._result(encode_result)
-            yield from self._ended(RunStatus.COMPLETED, run_note(RunCompleted, "run_completed"), result=result)
-        except BaseException as error:
-            if isinstance(error, StoreError | StateConflict | UnserializableValue):
-                error.result = value
-            yield from self._failed(error, _status_after(error))
-            raise
-
-    def _result(self, encode_result: Callable[[], bytes]) -> bytes | None:
-        # A direct call gives its caller any value; only who asks the store for it later must do without one that cannot be stored.
-        try:
-            return Remembered(encode_result(), time.time(), self.run.record.id).pack()
-        except UnserializableValue as error:
-            self._log("run.result_not_stored", reason=str(error))
-            return None
-
-    def failed(self, error: BaseException, *, closed: bool = False) -> Generator[Ask, None, None]:
-        """Record that the body raised, was cancelled or was left; what goes wrong meanwhile becomes a note of the error.
-
-        Args:
-            error: The exception.
-            closed: Whether it is the closing of the stream by its consumer.
-        """
-        status = self._revoked_status() or (RunStatus.INTERRUPTED if closed else _status_after(error))
-        if isinstance(error, Exception):
-            record = self.run.record
-            annotate(
-                error,
-                f"in workflow {self.spec.name!r} (session {record.session_id!r}, run {record.id}, attempt {record.attempt})",
-            )
-        try:
-            yield from self.state.saving()
-        except Exception as also:  # noqa: BLE001 - the error that is on its way is the one to raise
-            annotate(error, f"and the state of the session could not be saved: {also}")
-        yield from self._failed(error, status)
-
-    def _revoked_status(self) -> RunStatus | None:
-        """Return the status of a run that was told to stop, None for one that was not."""
-        tokens = (*self.caller.lineage, self.token) if self.caller else (self.token,)
-        reasons = [token.reason for token in tokens]
-        if any(isinstance(reason, RunCancelledError) for reason in reasons):
-            return RunStatus.CANCELLED
-        if any(isinstance(reason, RunInterruptedError) for reason in reasons):
-            return RunStatus.INTERRUPTED
-        return RunStatus.CANCELLED if self._is_wanted_no_more() else None
-
-    def _is_wanted_no_more(self) -> bool:
-        """Whether another process has cancelled the run since it was last asked: code without boundaries never met it."""
-        with contextlib.suppress(StoreError):
-            return self.home.store.read(wish_key(self.run.record.id)) is not None
-        return False
-
-    def _failed(self, error: BaseException, status: RunStatus) -> Generator[Ask, None, None]:
-        text = told(error)
-        try:
-            if self.frame.spoiled:
-                with self.run.transaction(forget=self.frame.spoiled) as transaction:
-                    yield Commit(self.home.store, transaction)
-            failure = Failure.of(error).to_text() if status is RunStatus.FAILED else ""
-            yield from self._ended(status, _ending(status, text), error=failure)
-        except Exception as also:  # noqa: BLE001 - the error that is on its way is the one to raise
-            annotate(error, f"and the end of run {self.run.record.id} could not be recorded: {also}")
-        finally:
-            self._released()
-
-    def _ended(
-        self,
-        status: RunStatus,
-        event: Event | Note,
-        *,
-        result: bytes | None = None,
-        error: str = "",
-    ) -> Generator[Ask, None, None]:
-        run = self.run
-        record = attrs.evolve(run.record, status=status, finished_at=time.time(), result=result, error=error)
-        with run.transaction(record=record, saying=event) as transaction:
-            yield Commit(self.home.store, transaction)
-        run.record = record
-        self._released()
-        self._log("run.ended", status=status.value)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it has a run that it must end."""
-        return self._run is not None and not self._is_over
-
-    def _released(self) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        self.frame.token.end()
-        self.run.outbox.close()
-        with contextlib.suppress(StoreError):
-            self.home.store.unlock(run_lock(self.run.record.id))
-        self._resources.close()
-        if self.caller and self.caller.home == self.home and isinstance(self.caller.state, BodyState):
-            self.caller.state.reload()
-
-    def __del__(self) -> None:
-        # A loop that is closed without its generators throws them away without running any more of their code.
-        if getattr(self, "_run", None) is not None and not self._is_over:
-            with contextlib.suppress(StoreError):
-                self.home.store.unlock(run_lock(self.run.record.id))
-
-    def _log(self, event: str, **values: object) -> None:
-        if enabled():
-            run_id = self._run.record.id if self._run else None
-            logger(workflow=self.spec.name, session_id=self.home.session_id, run_id=run_id).debug(event, **values)
-
 
 def _nothing_to_check() -> None:
     """Outside a run nobody is told not to wait any more."""
-
-
-def _status_after(error: BaseException) -> RunStatus:
-    return status_after(error, task_cancelled=isinstance(error, asyncio.CancelledError))
-
-
-def _ending(status: RunStatus, told: str) -> Event:
-    match status:
-        case RunStatus.CANCELLED:
-            return RunCancelled()
-        case RunStatus.INTERRUPTED:
-            return RunInterrupted()
-        case _:
-            return RunFailed(error=told)
-
-
-_NO_STATE: Any = None

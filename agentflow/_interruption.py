@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from agentflow._frames import Token
+    from agentflow._tokens import Token
 
 __all__ = ["Interruption"]
 

@@ -12,7 +12,8 @@ from agentflow.exceptions import UsageError, WorkflowNotLoaded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from agentflow._execution import Execution, WorkflowSpec
+    from agentflow._execution import Execution
+    from agentflow._workflow_spec import WorkflowSpec
     from agentflow.stores._base import RunRecord, Store
 
 __all__ = ["Loaded", "find_workflow", "loading_program", "note_workflow", "refuse_while_loading", "workflow_of"]

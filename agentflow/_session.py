@@ -21,7 +21,7 @@ from agentflow.exceptions import UsageError
 from agentflow.stores._base import EntryFilter, RunFilter, Transaction
 
 if TYPE_CHECKING:
-    from agentflow._frames import Home
+    from agentflow._active_run import Home
     from agentflow._state_values import Values
     from agentflow.types import Duration
 

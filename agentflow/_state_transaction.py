@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from agentflow._drive import Ask, Commit, Pause, adrive, drive
 from agentflow._keys import entry_key
-from agentflow._state import State, conflict_error
+from agentflow._state import State
+from agentflow._state_changes import conflict_error
 from agentflow.exceptions import StoreError, UsageError
 from agentflow.stores._base import StateChanged
 

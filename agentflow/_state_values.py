@@ -14,7 +14,7 @@ from agentflow.exceptions import IncompatibleStore, StoreCorrupt, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from agentflow._frames import Home
+    from agentflow._active_run import Home
 
 __all__ = ["AnyValues", "ModelValues", "Values"]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
 import attrs
 
+from agentflow._active_run import OUTSIDE, Home
 from agentflow._body_state import BodyState
 from agentflow._calls import StepCall, plain_transaction
 from agentflow._context import Context
@@ -14,7 +15,7 @@ from agentflow._decorated import Decorated
 from agentflow._drive import adrive, drive, in_thread
 from agentflow._explain import explained
 from agentflow._fingerprint import function_digest
-from agentflow._frames import FRAME, OUTSIDE, Frame, Home, current_frame
+from agentflow._frames import FRAME, Frame, current_frame
 from agentflow._generators import AsyncSource, Source
 from agentflow._interventions import INSTEAD
 from agentflow._mapping import map_over

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from agentflow._active_run import Refresh
 from agentflow._budget import Budget
-from agentflow._frames import Refresh
 from agentflow._serialization import StaleValue, codec_for, seal, unseal
 from agentflow.exceptions import UnserializableValue, UsageError
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
 import attrs
 
+from agentflow._active_run import Home
 from agentflow._budget import checked_budget
 from agentflow._context import Context
 from agentflow._decorated import Decorated
 from agentflow._drive import Ask, Perform, drive, in_thread
 from agentflow._event_streams import AsyncEventStream, stream_events
-from agentflow._execution import Execution, WorkflowSpec
+from agentflow._execution import Execution, Recorded
 from agentflow._fingerprint import function_digest
-from agentflow._frames import FRAME, Home
+from agentflow._frames import FRAME
 from agentflow._loading import Loaded, refuse_while_loading
 from agentflow._memo import StreamCodec, mark_stream
 from agentflow._named_runs import checked_run_id
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from agentflow._budget import Budget
     from agentflow._frames import Frame
     from agentflow._jobs import Executor
+    from agentflow._run_body import RunBody
+    from agentflow._workflow_spec import WorkflowSpec
     from agentflow.events import Event
     from agentflow.stores._base import RunRecord, Store
 
@@ -290,9 +293,9 @@ class Workflow(Decorated, Generic[P, T]):
             return frame.home.session_id
         return None
 
-    def _arguments(self, execution: Execution) -> tuple[list[Any], dict[str, Any]]:
-        args, kwargs = self._spec.shape.spread(execution.arguments)
-        return ([Context(execution.frame), *args] if self._spec.shape.takes_ctx else args), kwargs
+    def _arguments(self, body: RunBody) -> tuple[list[Any], dict[str, Any]]:
+        args, kwargs = self._spec.shape.spread(body.arguments)
+        return ([Context(body.frame), *args] if self._spec.shape.takes_ctx else args), kwargs
 
     @functools.cached_property
     def _codec(self) -> Any:
@@ -300,21 +303,21 @@ class Workflow(Decorated, Generic[P, T]):
         value = codec_for(gives.value)
         return StreamCodec(codec_for(gives.item), value) if self._spec.shape.is_stream else value
 
-    def _value_call(self, execution: Execution, body: Callable[[Execution], Any]) -> Generator[Ask, None, Any]:
+    def _value_call(self, execution: Execution, code: Callable[[RunBody], Any]) -> Generator[Ask, None, Any]:
         """The procedure of a workflow that returns one value."""
-        recorded = yield from execution.opening(self._codec.loads)
-        if recorded is not None:
-            return recorded.value
-        perform = Perform(lambda: body(execution))
+        body = yield from execution.opening(self._codec.loads)
+        if isinstance(body, Recorded):
+            return body.value
+        perform = Perform(lambda: code(body))
         try:
             yield perform
             _refuse_unawaited(perform.result, self.name)
-        except BaseException as error:
-            yield from execution.failed(error)
+        except BaseException as error:  # however it ends, the run is told
+            yield from body.failed(error)
             raise
         value = perform.result
         owner = f"the result of workflow {self.name!r}"
-        yield from execution.completed(value, lambda: cast("bytes", self._codec.dumps(value, owner=owner)))
+        yield from body.completed(value, lambda: cast("bytes", self._codec.dumps(value, owner=owner)))
         return value
 
     def _decode(self, body: bytes) -> tuple[list[Any], Any]:

@@ -7,6 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from agentflow._drive import adrive, drive, in_thread
+from agentflow._execution import Recorded
 from agentflow._generators import AsyncSource, Item, Source, refuse_sent
 from agentflow._interruption import Interruption
 from agentflow._shared_stream import stream_result
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from types import CoroutineType
 
-    from agentflow._execution import Execution, Recorded
+    from agentflow._execution import Execution
+    from agentflow._run_body import RunBody
 
 __all__ = ["AsyncStreamWorkflow", "AsyncWorkflow", "PlainWorkflow", "StreamWorkflow"]
 
@@ -34,14 +36,14 @@ class PlainWorkflow(Workflow[P, T]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it to its end, and return what it returns."""
         arguments = self._spec.shape.bind(args, kwargs)
-        return cast("T", drive(self._value_call(self._execution(arguments), self._body)))
+        return cast("T", drive(self._value_call(self._execution(arguments), self._code)))
 
     def _perform(self, execution: Execution) -> None:
-        drive(self._value_call(execution, self._body))
+        drive(self._value_call(execution, self._code))
 
-    def _body(self, execution: Execution) -> Any:
-        args, kwargs = self._arguments(execution)
-        with execution.frame.entered():
+    def _code(self, body: RunBody) -> Any:
+        args, kwargs = self._arguments(body)
+        with body.frame.entered():
             return self.fn(*args, **kwargs)
 
     def _whole(self, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -63,16 +65,16 @@ class AsyncWorkflow(Workflow[P, T]):
         if later := later_turn():
             await later
         arguments = self._spec.shape.bind(args, kwargs)
-        return cast("T", await adrive(self._value_call(self._execution(arguments), self._body)))
+        return cast("T", await adrive(self._value_call(self._execution(arguments), self._code)))
 
     def _perform(self, execution: Execution) -> None:
-        asyncio.run(adrive(self._value_call(execution, self._body)))
+        asyncio.run(adrive(self._value_call(execution, self._code)))
 
-    async def _body(self, execution: Execution) -> Any:
-        args, kwargs = self._arguments(execution)
-        interruption = Interruption(execution.token)
+    async def _code(self, body: RunBody) -> Any:
+        args, kwargs = self._arguments(body)
+        interruption = Interruption(body.token)
         try:
-            with execution.frame.entered():
+            with body.frame.entered():
                 return await interruption.during(self.fn(*args, **kwargs))
         finally:
             interruption.close()
@@ -95,19 +97,18 @@ class StreamWorkflow(Workflow[P, T], Generic[P, Y, T]):
             pass
 
     def _play(self, begin: Callable[[], Execution]) -> Generator[Any, Any, Any]:
-        execution = begin()
-        recorded = self._opened(execution)
-        if recorded is not None:
-            items, value = recorded.value
+        body = self._opened(begin())
+        if isinstance(body, Recorded):
+            items, value = body.value
             yield from items
             return value
-        args, kwargs = self._arguments(execution)
-        source = Source(self.fn(*args, **kwargs), context_of(execution.frame))
-        items, advance, yields = [], source.pull, execution.yielding()
+        args, kwargs = self._arguments(body)
+        source = Source(self.fn(*args, **kwargs), context_of(body.frame))
+        items, advance, yields = [], source.pull, body.yielding()
         try:
             while isinstance(moment := advance(), Item):
                 if yields(moment.value):
-                    drive(execution.at_yield())
+                    drive(body.at_yield())
                 items.append(moment.value)
                 try:
                     refuse_sent((yield moment.value), f"workflow {self.name!r}")
@@ -116,26 +117,24 @@ class StreamWorkflow(Workflow[P, T], Generic[P, Y, T]):
                 except BaseException as thrown:  # noqa: BLE001 - it is the body's to handle
                     advance = functools.partial(source.throw, thrown)
                 else:
-                    stop = execution.stop_to_tell()
-                    advance = functools.partial(source.throw, stop) if stop else source.pull
+                    advance = _going_on(body, source)
         except BaseException as error:
             closing = isinstance(error, GeneratorExit)
-            execution.token.is_told = True  # the body learns by its closing that it may not go on
+            body.token.is_told = True  # the body learns by its closing that it may not go on
             try:
                 source.close()
             finally:
-                drive(execution.failed(error, closed=closing))
+                drive(body.failed(error, closed=closing))
             without_our_frames(error)
             raise
-        drive(execution.completed(moment.value, lambda: self._encoded_stream(items, moment.value)))
+        drive(body.completed(moment.value, lambda: self._encoded_stream(items, moment.value)))
         return moment.value
 
-    def _opened(self, execution: Execution) -> Recorded | None:
+    def _opened(self, execution: Execution) -> Recorded | RunBody:
         try:
             return drive(execution.opening(self._decode))
-        except BaseException as error:
-            if execution.is_open:
-                drive(execution.failed(error))
+        except BaseException as error:  # however it ends, the run is told
+            drive(execution.unopened(error))
             raise
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -169,20 +168,19 @@ class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
     async def _play(self, begin: Callable[[], Execution]) -> AsyncGenerator[Any, Any]:
         if later := later_turn():
             await later
-        execution = begin()
-        recorded = await self._opened(execution)
-        if recorded is not None:
-            for item in recorded.value[0]:
+        body = await self._opened(begin())
+        if isinstance(body, Recorded):
+            for item in body.value[0]:
                 yield item
             return
-        args, kwargs = self._arguments(execution)
-        source = AsyncSource(self.fn(*args, **kwargs), context_of(execution.frame))
-        interruption, yields = Interruption(execution.token), execution.yielding()
+        args, kwargs = self._arguments(body)
+        source = AsyncSource(self.fn(*args, **kwargs), context_of(body.frame))
+        interruption, yields = Interruption(body.token), body.yielding()
         items, advance, closing = [], source.pull, False
         try:
             while isinstance(moment := await interruption.during(advance()), Item):
                 if yields(moment.value):
-                    await adrive(execution.at_yield())
+                    await adrive(body.at_yield())
                 items.append(moment.value)
                 try:
                     refuse_sent((yield moment.value), f"workflow {self.name!r}")
@@ -193,28 +191,32 @@ class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
                 except BaseException as thrown:  # noqa: BLE001 - it is the body's to handle
                     advance = functools.partial(source.throw, thrown)
                 else:
-                    stop = execution.stop_to_tell()
-                    advance = functools.partial(source.throw, stop) if stop else source.pull
+                    advance = _going_on(body, source)
         except BaseException as error:
-            execution.token.is_told = True
+            body.token.is_told = True
             try:
                 await source.close()
             finally:
-                await adrive(execution.failed(error, closed=closing))
+                await adrive(body.failed(error, closed=closing))
             without_our_frames(error)
             raise
         finally:
             interruption.close()
-        await adrive(execution.completed(None, lambda: self._encoded_stream(items, None)))
+        await adrive(body.completed(None, lambda: self._encoded_stream(items, None)))
 
-    async def _opened(self, execution: Execution) -> Recorded | None:
+    async def _opened(self, execution: Execution) -> Recorded | RunBody:
         try:
             return await adrive(execution.opening(self._decode))
-        except BaseException as error:
-            if execution.is_open:
-                await adrive(execution.failed(error))
+        except BaseException as error:  # however it ends, the run is told
+            await adrive(execution.unopened(error))
             raise
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> list[Y]:
         """Await what the finished stream gives: its items, joined if all are text."""
         return cast("list[Y]", stream_result([item async for item in self(*args, **kwargs)], None))
+
+
+def _going_on(body: RunBody, source: Any) -> Callable[[], Any]:
+    """Return what has a body go on after a yield: for its next item, or by raising why it may not."""
+    stop = body.stop_to_tell()
+    return functools.partial(source.throw, stop) if stop else source.pull

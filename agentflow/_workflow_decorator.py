@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, 
 
 from agentflow._budget import checked_budget
 from agentflow._cached_step import check_options, ignored
-from agentflow._execution import WorkflowSpec
 from agentflow._loading import note_workflow
 from agentflow._options import function, whole, yes_or_no
 from agentflow._registry import claim_name
@@ -25,6 +24,7 @@ from agentflow._workflow_colours import (
     PlainWorkflow,
     StreamWorkflow,
 )
+from agentflow._workflow_spec import WorkflowSpec
 from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:

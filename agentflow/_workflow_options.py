@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from agentflow._frames import Refresh
+from agentflow._active_run import Refresh
 from agentflow._step import Step
 from agentflow.exceptions import UsageError
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from agentflow import get_run, list_runs
-from agentflow._frames import Home
+from agentflow._active_run import Home
 from agentflow._session import Session
 from agentflow._settings import default_store, store_at
 from agentflow.exceptions import RunNotFound, StoreGone

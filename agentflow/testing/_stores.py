@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from agentflow._active_run import ActiveRun, Home, Refresh
 from agentflow._body_state import BodyState
 from agentflow._calls import plain_transaction
 from agentflow._context import Context
-from agentflow._frames import ActiveRun, Frame, Home, Refresh
+from agentflow._frames import Frame
 from agentflow._settings import using_store
 from agentflow._state_values import ModelValues
 from agentflow.stores import MemoryStore

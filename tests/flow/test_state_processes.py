@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from agentflow._active_run import Home
 from agentflow._body_state import BodyState
 from agentflow._calls import plain_transaction
-from agentflow._frames import Home
 from agentflow.stores import DiskStore
 
 ROOT = Path(__file__).parents[2]

@@ -20,9 +20,9 @@ from pydantic import (
 )
 
 from agentflow import Context, cached_step, workflow
+from agentflow._active_run import Home
 from agentflow._body_state import BodyState
 from agentflow._calls import plain_transaction
-from agentflow._frames import Home
 from agentflow._settings import default_store
 from agentflow._state_values import ModelValues
 from agentflow.exceptions import IncompatibleStore, StateConflict, UnserializableValue, UsageError
