@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
@@ -15,7 +16,8 @@ from agentflow._options import function, several, yes_or_no
 from agentflow._registry import claim_name
 from agentflow._retry import RetryPolicy, retry_policy, seconds
 from agentflow._signature import Colour, Shape
-from agentflow._step import AsyncStep, AsyncStreamStep, Options, PlainStep, Step, StreamStep, limiter_of
+from agentflow._step import AsyncStep, AsyncStreamStep, PlainStep, Step, StreamStep
+from agentflow._step_options import StepOptions, limiter_of
 from agentflow._step_spec import StepSpec
 from agentflow.exceptions import UsageError
 
@@ -153,44 +155,57 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
     ctx: bool | None = None,
     tags: str | Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Step[Any, Any]]:
+    _check_choices(scope, version, ctx)
+    _check_functions(key=key, cache_if=cache_if)
+    told = functools.partial(
+        StepSpec,
+        scope=scope,
+        key=key,
+        reads=names(reads, "reads"),
+        ttl=None if ttl is None else seconds(ttl, what="ttl"),
+        cache_if=cache_if,
+        retry=retry_policy(retry),
+        timeout=None if timeout is None else seconds(timeout, what="timeout"),
+        tags=tuple(sorted(names(tags, "tags"))),
+    )
+
+    def decorate(fn: Callable[..., Any]) -> Step[Any, Any]:
+        shape = _shape_of(fn, scope, ctx)
+        spec = told(
+            name=claim_name("cached_step", name, shape),
+            shape=shape,
+            version=_version(version, scope, shape),
+            ignore=ignored(shape, ignore, "cached_step"),
+            limiter=limiter_of(max_concurrency),
+        )
+        return _CLASSES[shape.colour](spec, StepOptions())
+
+    return decorate
+
+
+def _check_choices(scope: object, version: object, ctx: object) -> None:
     if scope not in ("run", "session", "global"):
         raise UsageError(f'scope={scope!r}: write "run", "session" or "global"')
     if not isinstance(version, str):
         raise UsageError(f'version={version!r}: write "auto", or a text of your own such as "2"')
-    limit = None if timeout is None else seconds(timeout, what="timeout")
-    life = None if ttl is None else seconds(ttl, what="ttl")
-    policy = retry_policy(retry)
     if ctx is not None:
         yes_or_no(ctx, "ctx")
-    for option, given in (("key", key), ("cache_if", cache_if)):
-        if given is not None:
-            function(given, option)
 
-    def decorate(fn: Callable[..., Any]) -> Step[Any, Any]:
-        shape = Shape.of(fn, what="cached_step", ctx=ctx)
-        if scope == "global" and shape.takes_ctx:
-            raise UsageError(
-                f"step {shape.fn.__qualname__!r} has scope 'global', so its results are everybody's, and takes the context "
-                "of one session: drop the context, or the scope"
-            )
-        spec = StepSpec(
-            name=claim_name("cached_step", name, shape),
-            shape=shape,
-            scope=scope,
-            version=_version(version, scope, shape),
-            key=key,
-            ignore=ignored(shape, ignore, "cached_step"),
-            reads=names(reads, "reads"),
-            ttl=life,
-            cache_if=cache_if,
-            retry=policy,
-            timeout=limit,
-            limiter=limiter_of(max_concurrency),
-            tags=tuple(sorted(names(tags, "tags"))),
+
+def _check_functions(**given: object) -> None:
+    for option, value in given.items():
+        if value is not None:
+            function(value, option)
+
+
+def _shape_of(fn: Callable[..., Any], scope: Scope, ctx: bool | None) -> Shape:  # noqa: FBT001 - an option, None to tell by the name
+    shape = Shape.of(fn, what="cached_step", ctx=ctx)
+    if scope == "global" and shape.takes_ctx:
+        raise UsageError(
+            f"step {shape.fn.__qualname__!r} has scope 'global', so its results are everybody's, and takes the context "
+            "of one session: drop the context, or the scope"
         )
-        return _CLASSES[shape.colour](spec, Options())
-
-    return decorate
+    return shape
 
 
 def check_options(decorator: str, maker: Callable[..., Any], options: dict[str, Any]) -> None:

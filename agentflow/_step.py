@@ -20,17 +20,15 @@ from agentflow._generators import AsyncSource, Source
 from agentflow._interventions import INSTEAD
 from agentflow._mapping import map_over
 from agentflow._memo import StreamCodec
-from agentflow._options import text, whole, yes_or_no
 from agentflow._registry import learn_types, returns
-from agentflow._retry import RetryPolicy, retry_policy, seconds
 from agentflow._serialization import codec_for
-from agentflow._settings import default_store, store_at
+from agentflow._settings import default_store
 from agentflow._shared_stream import decode_stream, stream_result
+from agentflow._step_options import StepOptions, changed_spec
 from agentflow._streams import aplay, context_of, play
 from agentflow._tracebacks import without_our_frames
 from agentflow._turns import later_turn
 from agentflow._value_calls import value_call
-from agentflow._waiting import Limiter
 from agentflow.exceptions import UsageError
 from agentflow.stores._base import Store, Transaction
 from agentflow.types import UNSET, Duration, Unset
@@ -41,56 +39,20 @@ if TYPE_CHECKING:
     from types import CoroutineType
 
     from agentflow._explanation import Explanation
+    from agentflow._retry import RetryPolicy
     from agentflow._step_spec import StepSpec
 
 __all__ = [
     "AsyncStep",
     "AsyncStreamStep",
-    "Options",
     "PlainStep",
     "Step",
     "StreamStep",
-    "checked_session",
-    "limiter_of",
 ]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Y = TypeVar("Y")
-
-
-@attrs.frozen(kw_only=True)
-class Options:
-    """What `with_options` said of where calls land."""
-
-    session_id: str | None = None
-    workflow: str | None = None
-    store: Store | None = None
-    refresh: bool = False
-
-
-def checked_session(session_id: object, what: str = "session_id") -> str:
-    """Return a session id, which may be any text.
-
-    Args:
-        session_id: The id.
-        what: Where it was given, for the message.
-
-    Raises:
-        UsageError: If it is none.
-    """
-    if isinstance(session_id, str):
-        return session_id
-    raise UsageError(f"{what} gave {session_id!r}: a session id is a str, not {type(session_id).__name__}")
-
-
-def limiter_of(max_concurrency: int | None) -> Limiter | None:
-    """Return what lets so many calls run at once.
-
-    Raises:
-        UsageError: If that is none.
-    """
-    return None if max_concurrency is None else Limiter(whole(max_concurrency, "max_concurrency"))
 
 
 class Step(Decorated, Generic[P, T]):
@@ -102,7 +64,7 @@ class Step(Decorated, Generic[P, T]):
 
     _decorator = "cached_step"
 
-    def __init__(self, spec: StepSpec, options: Options) -> None:
+    def __init__(self, spec: StepSpec, options: StepOptions) -> None:
         super().__init__(spec.name, spec.shape)
         self._spec = spec
         self._options = options
@@ -236,23 +198,9 @@ class Step(Decorated, Generic[P, T]):
         Raises:
             UsageError: If an option cannot be what it is.
         """
-        options = self._options
-        changed = Options(
-            session_id=options.session_id if session_id is None else checked_session(session_id),
-            workflow=options.workflow if workflow is None else text(workflow, "workflow"),
-            store=options.store if store is None else store_at(store),
-            refresh=options.refresh if refresh is None else yes_or_no(refresh, "refresh"),
-        )
-        spec = self._spec
-        if not isinstance(ttl, Unset):
-            spec = attrs.evolve(spec, ttl=None if ttl is None else seconds(ttl, what="ttl"))
-        if not isinstance(retry, Unset):
-            spec = attrs.evolve(spec, retry=retry_policy(retry))
-        if not isinstance(timeout, Unset):
-            spec = attrs.evolve(spec, timeout=None if timeout is None else seconds(timeout, what="timeout"))
-        if not isinstance(max_concurrency, Unset):
-            spec = attrs.evolve(spec, limiter=limiter_of(max_concurrency))
-        return type(self)(spec, changed)
+        options = self._options.changed(session_id, workflow, store, refresh)
+        spec = changed_spec(self._spec, ttl=ttl, retry=retry, timeout=timeout, max_concurrency=max_concurrency)
+        return type(self)(spec, options)
 
     # Shared by the colours
 
@@ -274,7 +222,7 @@ class Step(Decorated, Generic[P, T]):
             return (frame, frame.home) if frame else _outside(Home(default_store(), OUTSIDE, "default"))
         return self._elsewhere(options)
 
-    def _elsewhere(self, options: Options) -> tuple[Frame, Home]:
+    def _elsewhere(self, options: StepOptions) -> tuple[Frame, Home]:
         frame = FRAME.get()
         near = frame.home if frame else Home(options.store or default_store(), OUTSIDE, "default")
         home = Home(

@@ -19,20 +19,19 @@ from agentflow._fingerprint import function_digest
 from agentflow._frames import FRAME
 from agentflow._loading import Loaded, refuse_while_loading
 from agentflow._memo import StreamCodec, mark_stream
-from agentflow._named_runs import checked_run_id
-from agentflow._options import whole, yes_or_no
+from agentflow._options import whole
 from agentflow._registry import learn_types, returns
 from agentflow._runs import Run
 from agentflow._serialization import codec_for
 from agentflow._session import Session, check_step_name
-from agentflow._settings import checked_executor, default_store, require_session, store_at
+from agentflow._settings import default_store, require_session
 from agentflow._shared_stream import decode_stream, stream_result
 from agentflow._signature import call_by_name
 from agentflow._starting import start
-from agentflow._step import Step, checked_session
+from agentflow._step_options import checked_session
 from agentflow._stored_call import StoredCall
 from agentflow._tracebacks import without_our_frames
-from agentflow._workflow_options import WorkflowOptions, refresh_of
+from agentflow._workflow_options import WorkflowOptions
 from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from agentflow._frames import Frame
     from agentflow._jobs import Executor
     from agentflow._run_body import RunBody
+    from agentflow._step import Step
     from agentflow._workflow_spec import WorkflowSpec
     from agentflow.events import Event
     from agentflow.stores._base import RunRecord, Store
@@ -230,17 +230,11 @@ class Workflow(Decorated, Generic[P, T]):
         Raises:
             UsageError: If an option cannot be what it is.
         """
-        options = self._options
-        changed = WorkflowOptions(
-            session_id=options.session_id if session_id is None else checked_session(session_id),
-            store=options.store if store is None else store_at(store),
-            refresh=options.refresh if refresh is None else refresh_of(refresh),
-            run_id=options.run_id if run_id is None else checked_run_id(run_id),
-            executor=options.executor if executor is None else checked_executor(executor),
-            debug=options.debug if debug is None else yes_or_no(debug, "debug"),
+        options = self._options.changed(
+            session_id=session_id, run_id=run_id, refresh=refresh, store=store, executor=executor, debug=debug
         )
         spec = self._spec if budget is None else attrs.evolve(self._spec, call_budget=checked_budget(budget))
-        return type(self)(spec, changed)
+        return type(self)(spec, options)
 
     # Shared by the colours
 

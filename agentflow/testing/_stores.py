@@ -88,18 +88,22 @@ def make_context(
         store: The store; one in memory if not given.
     """
     home = Home(store or MemoryStore(), workflow, session_id)
+    run = _run_of_its_own(home)
+    values = ModelValues(type(state)) if isinstance(state, BaseModel) else None
+    body = BodyState(home, plain_transaction, lambda: None, values=values)
+    body.update(state or {})
+    key = uuid.uuid4().hex
+    return Context(Frame(home, body, run, step=step, identify=lambda: key))
+
+
+def _run_of_its_own(home: Home) -> ActiveRun:
     record = RunRecord(
         id=uuid.uuid4().hex,
-        workflow=workflow,
-        session_id=session_id,
+        workflow=home.workflow,
+        session_id=home.session_id,
         call="",
         owner=uuid.uuid4().hex,
         started_at=time.time(),
     )
     home.store.commit(Transaction(run=record))
-    values = ModelValues(type(state)) if isinstance(state, BaseModel) else None
-    body = BodyState(home, plain_transaction, lambda: None, values=values)
-    body.update(state or {})
-    run = ActiveRun(record, home, Refresh())
-    key = uuid.uuid4().hex
-    return Context(Frame(home, body, run, step=step, identify=lambda: key))
+    return ActiveRun(record, home, Refresh())
