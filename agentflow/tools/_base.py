@@ -1,4 +1,4 @@
-"""A typed function becomes a tool: its schema, the check of its arguments, and the call.
+"""A typed function becomes a tool: what the model is told of it, the check of its arguments, and the call.
 
 What a model writes reaches the function only through the check: strict types, no field too many, no evaluation.
 A tool knows nothing of conversations and keeps nothing of a call, so it can be shared.
@@ -11,38 +11,21 @@ import hashlib
 import inspect
 import json
 import re
-import typing
-from inspect import Parameter
-from types import SimpleNamespace
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Final,
-    Generic,
-    NoReturn,
-    NotRequired,
-    ParamSpec,
-    Required,
-    TypeVar,
-    cast,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 import attrs
-import pydantic_core
-from pydantic import Field, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
-from pydantic.fields import FieldInfo
 
-from agentflow._output import PlainSchema, object_adapter
 from agentflow.exceptions import UsageError
 from agentflow.messages import ToolDefinition
 from agentflow.tools._content import content_of
 from agentflow.tools._docstrings import read_docstring
 from agentflow.tools._limits import Limits, limits
+from agentflow.tools._parameters import describe_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from pydantic import TypeAdapter
 
     from agentflow.tools._content import Content
     from agentflow.tools._limits import Approval
@@ -57,9 +40,6 @@ R = TypeVar("R")
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """What every provider accepts for the name of a tool."""
-
-_CONTEXT: Final = re.compile(r"(\w+\.)*Context(\[.*\])?")
-"""An annotation that means the context where it is only text, and its class may be unknown here."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -173,7 +153,7 @@ class Tool(Generic[P, R]):
             raise RuntimeError(f"tool {self.name!r} raised StopIteration") from error
 
     def _bind(self, arguments: Mapping[str, Any]) -> inspect.BoundArguments:
-        if any(each.kind is Parameter.VAR_KEYWORD for each in self._signature.parameters.values()):
+        if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in self._signature.parameters.values()):
             arguments = {"arguments": dict(arguments)}  # a tool that a server describes takes what its schema names
         bound = inspect.BoundArguments(self._signature, cast("Any", dict(arguments)))
         # Positional-only parameters behind one that was left out cannot be passed without this.
@@ -301,7 +281,7 @@ def make_tool(
         raise UsageError(f"tool {name!r} is a generator, and a model takes one whole answer: return the text instead")
     text, described = read_docstring(inspect.cleandoc(bare.__doc__ or ""))
     signature = inspect.signature(fn)
-    adapter, schema = _describe(name, _fields(name, signature, bare, described))
+    adapter, schema = describe_parameters(name, signature, bare, described)
     definition = ToolDefinition(name=name, description=text if description is None else description, parameters=schema)
     return Tool(fn, definition, adapter, signature, afn, fn if source is None else source)
 
@@ -349,93 +329,6 @@ def _discard(answer: object) -> None:
     """Close a coroutine that nobody will await, which else warns when it is collected."""
     if inspect.iscoroutine(answer):
         answer.close()
-
-
-def _fields(owner: str, signature: inspect.Signature, bare: Any, described: Mapping[str, str]) -> dict[str, Any]:
-    """Return the parameters as fields of a JSON object."""
-    parameters = signature.parameters.values()
-    for parameter in parameters:
-        _check_parameter(owner, parameter)
-    hints = _hints(owner, parameters, bare)
-    fields: dict[str, Any] = {}
-    for parameter in parameters:
-        if _is_context(hints[parameter.name]):
-            raise _takes_context(owner, parameter.name)
-        typed = _described(hints[parameter.name], described.get(parameter.name), parameter.default)
-        fields[parameter.name] = Required[typed] if parameter.default is Parameter.empty else NotRequired[typed]
-    return fields
-
-
-def _check_parameter(owner: str, parameter: Parameter) -> None:
-    """Refuse a parameter that has no type or no name of its own."""
-    if parameter.name == "ctx" or _CONTEXT.fullmatch(str(parameter.annotation)):
-        raise _takes_context(owner, parameter.name)
-    if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
-        raise UsageError(f"tool {owner!r} takes {parameter}: a model needs named parameters, so write them out")
-    if parameter.annotation is Parameter.empty:
-        raise UsageError(
-            f"tool {owner!r} has parameter {parameter.name!r} without a type, so nothing a model writes for it could be "
-            f"checked: annotate it"
-        )
-
-
-def _takes_context(owner: str, parameter: str) -> UsageError:
-    """Return the refusal of a parameter that a model must never fill."""
-    return UsageError(
-        f"tool {owner!r} takes the context as {parameter!r}, which a model cannot supply: drop the parameter and call "
-        f"current_context() inside the tool"
-    )
-
-
-def _is_context(hint: Any) -> bool:
-    """Whether a type is our context; by its name, since tools know nothing of runs."""
-    cls = typing.get_origin(hint) or hint
-    return getattr(cls, "__name__", "") == "Context" and str(getattr(cls, "__module__", "")).startswith("agentflow.")
-
-
-def _hints(owner: str, parameters: Iterable[Parameter], bare: Any) -> dict[str, Any]:
-    """Return the types of the parameters, resolved where they are text."""
-    # Only the parameters: an annotation beside them (the context of a step, the result) may be for type checkers alone.
-    holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation for parameter in parameters})
-    names = getattr(inspect.unwrap(bare), "__globals__", {})
-    try:
-        return typing.get_type_hints(holder, globalns=names, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise UsageError(
-            f"the types of tool {owner!r} cannot be resolved ({error}): define and import them at module level, "
-            f"not under TYPE_CHECKING or inside a function"
-        ) from error
-
-
-def _described(hint: Any, text: str | None, default: object) -> Any:
-    """Return a parameter's type with what its schema should say besides."""
-    told = any(isinstance(extra, FieldInfo) and extra.description for extra in getattr(hint, "__metadata__", ()))
-    besides: dict[str, Any] = {} if told or not text else {"description": text}
-    if default is not Parameter.empty:
-        besides["json_schema_extra"] = _default_in_schema(default)
-    return Annotated[hint, Field(**besides)] if besides else hint
-
-
-def _default_in_schema(default: object) -> dict[str, Any]:
-    """Return the default for the schema, if JSON can say it: it is for the model to read, Python fills it in."""
-    try:
-        return {"default": pydantic_core.to_jsonable_python(default)}
-    except ValueError:
-        return {}
-
-
-def _describe(owner: str, fields: Mapping[str, Any]) -> tuple[TypeAdapter[dict[str, Any]], dict[str, Any]]:
-    """Return what reads the arguments, and their schema."""
-    try:
-        adapter = object_adapter(owner, fields)
-        schema = adapter.json_schema(schema_generator=PlainSchema)
-    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
-        raise UsageError(
-            f"tool {owner!r} has a parameter that cannot be described to a model: {error.message}. Models write JSON: "
-            f"use scalars, containers, dataclasses or pydantic models, and close over clients and connections"
-        ) from error
-    schema.pop("title", None)
-    return adapter, schema
 
 
 def _version_of(source: Any) -> str:
