@@ -6,13 +6,14 @@ Requests are made (or remembered by the run around them), tools are called. Sync
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 import attrs
 
+from agentflow._async_stream import AsyncStream
 from agentflow._conversation import AgentResult, AskModel, Conversation, Finish, PlannedCall, RunTools
 from agentflow._history import History, Past, Summarizer, recall
 from agentflow._recording import RECORDING, Recording, Slot
@@ -239,7 +240,7 @@ class Driver(Generic[T]):
                 yield
             except ModelRetry:
                 raise
-            except Exception as error:
+            except Exception as error:  # a tool is the user's code, and may raise anything
                 error.add_note(f"agentflow: in tool {planned.call.name!r} of {self.agent}")
                 raise
 
@@ -352,8 +353,10 @@ class TextStream(Generator[str, None, AgentResult[T]]):
         return delta
 
 
-class AsyncTextStream(AsyncIterator[str], Generic[T]):
+class AsyncTextStream(AsyncStream[str], Generic[T]):
     """The text of a run as it comes, for `async for`; then `.result`.
+
+    Closed before its end, it gives the connection back.
 
     ```python
     import asyncio
@@ -384,19 +387,9 @@ class AsyncTextStream(AsyncIterator[str], Generic[T]):
         return _result_of(self._talk)
 
     async def __anext__(self) -> str:
-        delta = await anext(self._source)
+        delta = await super().__anext__()
         self._talk.hear(delta)
         return delta
-
-    async def aclose(self) -> None:
-        """Stop listening and give the connection back."""
-        await self._source.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     async def partials(self) -> AsyncGenerator[T, None]:
         """Yield the output as it grows, as `TextStream.partials` does."""

@@ -93,7 +93,7 @@ class Attempts:
             with queueing(self._flights, limiter, place):
                 yield Until(place.granted, self.call.remaining(), check)
             self.call.remaining()
-        except BaseException:
+        except BaseException:  # whatever ends the wait, the place in the queue is for the next
             self.leave()
             raise
 
@@ -117,7 +117,7 @@ class Attempts:
                     yield from self._rest(pause)
                 self.frame = self._next_frame()
                 return (yield from self._one(self.frame, attempt))
-            except BaseException as error:
+            except BaseException as error:  # a step may raise anything; what may be tried again is judged there
                 pause = yield from self._judged(unwrapped(error))
                 if pause is None:
                     raise

@@ -204,7 +204,7 @@ class BodyState(State):
             self._watch(key, cell)
             try:
                 self._save_key(key, cell)
-            except BaseException:
+            except BaseException:  # what was not saved, for whatever reason, must not stay as if it were
                 cell.value, cell.added = before
                 if cell.value is UNREADABLE:
                     self._drop(key)
@@ -218,7 +218,7 @@ class BodyState(State):
             try:
                 self._add(key, by)
                 self._save_key(key, cell, may_be_later=True)
-            except BaseException:
+            except BaseException:  # what was not saved, for whatever reason, must not stay as if it were
                 if self._cells.get(key) is cell:
                     cell.value, cell.added, cell.before, cell.row = before
                     self._watch(key, cell)

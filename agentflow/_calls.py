@@ -325,7 +325,7 @@ class StepCall:
         try:
             self.caller.check()
             hit = self.look(decode)
-        except BaseException:
+        except BaseException:  # whoever has asked for the lock gives it back, however it stops; others wait for it
             self.release()
             raise
         if hit:

@@ -225,7 +225,7 @@ def _within_thread(call: Callable[[], Any], limit: float, abandon: Callable[[], 
     try:
         if not wait(outcome, limit):
             raise TimeoutError  # noqa: TRY301 - left like every other way out
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: nobody waits for the thread any more
         abandon()
         raise
     return outcome.result()

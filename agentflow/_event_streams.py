@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from agentflow._async_stream import AsyncStream
 from agentflow._drive import begin_in_thread
 from agentflow._listening import LISTENER, Listener
 from agentflow._waiting import wait, wait_async
@@ -70,8 +70,10 @@ def stream_events(call: Callable[[], T]) -> Generator[Event, None, T]:
     return outcome.result()
 
 
-class AsyncEventStream(AsyncIterator["Event"], Generic[T]):
+class AsyncEventStream(AsyncStream["Event"], Generic[T]):
     """The events of a run that is executed here, as they happen, for `async for`; then `.result`.
+
+    Closed before its end, it leaves the run `interrupted`.
 
     ```python
     import asyncio
@@ -116,19 +118,6 @@ class AsyncEventStream(AsyncIterator["Event"], Generic[T]):
         if isinstance(self._result, Unset):
             raise UsageError("a stream of events has its result when it is exhausted: iterate it to its end first")
         return self._result
-
-    async def __anext__(self) -> Event:
-        return await anext(self._source)
-
-    async def aclose(self) -> None:
-        """Stop listening; the run is left `interrupted`, if it has not ended."""
-        await self._source.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     async def _events(self, begin: Callable[[Listener], Future[T] | asyncio.Task[T]]) -> AsyncGenerator[Event, None]:
         listener, news, loop = Listener(), asyncio.Event(), asyncio.get_running_loop()

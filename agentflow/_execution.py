@@ -215,7 +215,9 @@ class Execution:
                 saying=run_note(RunStarted, "run_started"),
             ) as transaction:
                 yield Commit(self.home.store, transaction)
-        except BaseException:
+        except (
+            BaseException
+        ):  # however it stops, the run's lock is given back: held, it would say that the run is alive
             self._claims.release(claim.record.id)
             raise
         self._body = RunBody(self.spec, run, self.arguments, self.caller)
@@ -257,7 +259,7 @@ class Execution:
         except RunConflict:
             self._claims.release(claim.record.id)
             return False
-        except BaseException:
+        except BaseException:  # as above
             self._claims.release(claim.record.id)
             raise
         self.take_up(claim.waiting)

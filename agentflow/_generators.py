@@ -84,7 +84,7 @@ class Source:
         except StopIteration as stop:
             self._ended()
             return End(stop.value)
-        except BaseException:
+        except BaseException:  # whatever it raises, a generator that raised has ended
             self._ended()
             raise
         if self._unwanted:
@@ -169,7 +169,7 @@ class _Step:
             except StopAsyncIteration:
                 self._ended()
                 return End()
-            except BaseException:
+            except BaseException:  # whatever it raises, a generator that raised has ended
                 self._ended()
                 raise
             try:

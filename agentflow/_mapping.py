@@ -147,7 +147,7 @@ def _in_threads(mapping: _Mapping, at_once: int) -> list[Any]:
                 break
         if not any(map(_has_begun, threads)):
             _work(mapping, context)
-    except BaseException:
+    except BaseException:  # Ctrl-C: nothing new begins
         mapping.waiting.clear()
         raise
     finally:
@@ -208,7 +208,9 @@ async def _one(mapping: _Mapping, index: int, places: asyncio.Semaphore) -> None
             return
         try:
             mapping.returned(index, await mapping.begin(index))
-        except BaseException as error:
+        except (
+            BaseException
+        ) as error:  # an item may raise anything: it is counted among the errors, and raised where the map was called
             mapping.raised(index, error)
             if index in mapping.errors:
                 raise

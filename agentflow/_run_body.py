@@ -123,7 +123,9 @@ class RunBody:
             yield from self.state.saving()
             result = self._result(encode_result)
             yield from self._ended(RunStatus.COMPLETED, run_note(RunCompleted, "run_completed"), result=result)
-        except BaseException as error:
+        except (
+            BaseException
+        ) as error:  # however the end cannot be recorded, the run is given back, with the error as its own
             if isinstance(error, StoreError | StateConflict | UnserializableValue):
                 error.result = value
             yield from self._failed(error, _status_after(error))

@@ -101,7 +101,7 @@ def submit(
     """Hand a run that waits to an executor; what it refuses is recorded as failed."""
     try:
         executor.submit(Job.of(record, execution, perform))
-    except BaseException as error:
+    except BaseException as error:  # whatever an executor raises, the user's own too: the run must not wait for ever
         store = execution.home.store
         failed = attrs.evolve(
             record, status=RunStatus.FAILED, finished_at=time.time(), error=Failure.of(error).to_text()

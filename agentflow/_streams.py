@@ -64,7 +64,7 @@ class SyncStream(SharedStream[Source]):
         over = self.turn_over()
         try:
             self._pulled = begin_in_thread(source.pull)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: the turn is for the next consumer
             self.end_turn()
             raise
         self._pulled.add_done_callback(lambda _: self.end_turn())
@@ -89,7 +89,7 @@ class SyncStream(SharedStream[Source]):
                     drive(self.call.relieved())
             else:
                 drive(self.moved(moment))
-        except BaseException as error:
+        except BaseException as error:  # whatever a step raises is every consumer's, and each raises it for itself
             drive(self.broken(error))
             if self.is_raised_by(call, error):
                 raise
@@ -141,7 +141,7 @@ def _run_out(stream: SyncStream, call: StepCall) -> None:
     try:
         while stream.available(stream.length, call):
             pass
-    except Exception as error:
+    except Exception as error:  # whatever a step raises is for those who read it
         if call.is_own_fate(error):
             raise
 
@@ -272,7 +272,7 @@ class AsyncStream(SharedStream[AsyncSource]):
                     await adrive(self.call.relieved())
             else:
                 await adrive(self.moved(moment))
-        except BaseException as error:
+        except BaseException as error:  # whatever a step raises is every consumer's, and each raises it for itself
             await adrive(self.broken(error))
             if self.is_raised_by(call, error):
                 raise
@@ -363,6 +363,6 @@ async def _arun_out(stream: AsyncStream, call: StepCall) -> None:
     try:
         while await stream.available(stream.length, call):
             pass
-    except Exception as error:
+    except Exception as error:  # whatever a step raises is for those who read it
         if call.is_own_fate(error):
             raise

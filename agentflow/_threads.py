@@ -59,7 +59,7 @@ class ThreadExecutor:
             return
         try:
             self._grow()
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: the caller is told that nothing was begun, and so nothing may begin
             with contextlib.suppress(ValueError), self._mutex:  # unless another thread has it already
                 self._waiting.remove(job)
             raise
@@ -73,7 +73,7 @@ class ThreadExecutor:
             self._running[thread] = None
         try:
             thread.start()
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: a thread that never began would count as running for ever
             with self._mutex:
                 del self._running[thread]
             raise

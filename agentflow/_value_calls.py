@@ -86,7 +86,7 @@ def _fly(call: StepCall, codec: Codec, flight: Flight, attempt: Callable[[Frame]
         body, value = yield from _execute(execution, codec, attempt)
         outcome = _landed(call, codec, value) if body is None else Landed(body)
         return value  # noqa: TRY300 - the outcome is settled in `finally`
-    except Exception as error:
+    except Exception as error:  # whatever a step raises is what those get who wait for it
         if not call.is_own_fate(error):
             outcome = Failed(error)
         raise
@@ -114,7 +114,7 @@ def _execute(
     name = execution.call.spec.name
     try:
         body = yield from execution.keep(value, lambda: codec.dumps(value, owner=f"the result of step {name!r}"))
-    except BaseException as error:
+    except BaseException as error:  # however the result is not kept, by Ctrl-C too, the attempt has failed
         yield from execution.failed(error)
         raise
     if body is not None:

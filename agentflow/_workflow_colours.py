@@ -118,7 +118,7 @@ class StreamWorkflow(Workflow[P, T], Generic[P, Y, T]):
                     advance = functools.partial(source.throw, thrown)
                 else:
                     advance = _going_on(body, source)
-        except BaseException as error:
+        except BaseException as error:  # however the body ends, by Ctrl-C or its closing, its run is ended
             closing = isinstance(error, GeneratorExit)
             body.token.is_told = True  # the body learns by its closing that it may not go on
             try:
@@ -192,7 +192,7 @@ class AsyncStreamWorkflow(Workflow[P, list[Y]], Generic[P, Y]):
                     advance = functools.partial(source.throw, thrown)
                 else:
                     advance = _going_on(body, source)
-        except BaseException as error:
+        except BaseException as error:  # however the body ends, by Ctrl-C or its closing, its run is ended
             body.token.is_told = True
             try:
                 await source.close()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TYPE_CHECKING
 
 from agentflow.exceptions import StoreCorrupt, StoreLocation
 from agentflow.stores._diskcache import connect
 from agentflow.stores._errors import damaged
-from agentflow.stores._place import Place
+from agentflow.stores._place import Place, sync
 
 if TYPE_CHECKING:
     import sqlite3
@@ -37,7 +36,7 @@ def copy_store(source: sqlite3.Connection, to: Path) -> None:
         ) from None
     try:
         _copy(source, place)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: half a copy must not look like a backup
         shutil.rmtree(to)  # made here, a moment ago
         raise
 
@@ -56,19 +55,11 @@ def _copy(source: sqlite3.Connection, place: Place) -> None:
         target.close()
     if told != ["ok"]:
         raise _damaged_source(place, told)
-    _sync(new)
+    sync(new)
     new.replace(place.file)
-    _sync(place.directory)
+    sync(place.directory)
     place.mark()
 
 
 def _damaged_source(place: Place, told: list[str]) -> StoreCorrupt:
     return damaged(str(place.directory), f"what was to be backed up is damaged already: {'; '.join(told)}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -143,7 +143,7 @@ class CommitQueue:
                 with self.leader:
                     if not job.settled:
                         self._commit_next()
-        except BaseException:
+        except BaseException:  # whoever stops waiting, by Ctrl-C above all, takes back what nobody has begun to write
             job.withdrawn = True
             raise
 

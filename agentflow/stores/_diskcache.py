@@ -116,7 +116,7 @@ def connect(path: Path, *, mode: str) -> sqlite3.Connection:
         con.execute("PRAGMA cell_size_check = ON")
         # A file that is cut short under a memory map kills the process with SIGBUS; read() gives an error.
         con.execute("PRAGMA mmap_size = 0")
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: nobody else has the connection yet
         con.close()
         raise
     return con
@@ -151,7 +151,7 @@ class Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
                 self._prepare()
                 create(self._con.execute)
                 self._con.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: a cache that is half open is none, and would be found to be one
             self._opening = False
             self.close()
             raise
@@ -172,7 +172,7 @@ class Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
                 # Pages that change in every commit (the last of each table) are then copied into the file once in 4000 pages, not in 1000.
                 con.execute("PRAGMA wal_autocheckpoint = 4000")
                 con.execute("PRAGMA journal_size_limit = 67108864")  # one huge value should not keep its room for ever
-            except BaseException:
+            except BaseException:  # Ctrl-C, too: nobody else has the connection yet
                 con.close()
                 raise
             self._connection = con

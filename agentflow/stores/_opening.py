@@ -6,17 +6,16 @@ and processes that begin at once never see each other's beginnings.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from agentflow.exceptions import IncompatibleStore
 from agentflow.stores import _schema
 from agentflow.stores._diskcache import Cache, connect
+from agentflow.stores._place import sync
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
-    from pathlib import Path
 
     from agentflow.stores._place import Place
 
@@ -40,7 +39,7 @@ def create_store(place: Place) -> None:
     finally:
         cache.close()
     new.replace(place.file)
-    _sync_directory(place.directory)
+    sync(place.directory)
 
 
 def open_cache(place: Place, *, synchronous: int, newest: int) -> Cache | None:
@@ -61,7 +60,7 @@ def open_cache(place: Place, *, synchronous: int, newest: int) -> Cache | None:
     cache = Cache(place.file, synchronous=synchronous)
     try:
         place.mark()
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: nobody else has the cache yet
         cache.close()
         raise
     return cache
@@ -70,14 +69,6 @@ def open_cache(place: Place, *, synchronous: int, newest: int) -> Cache | None:
 def _create(sql: Callable[..., Any]) -> None:
     for statement in _schema.CREATE:
         sql(statement)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_file(con: sqlite3.Connection, place: Place, newest: int) -> int:

@@ -17,7 +17,7 @@ from agentflow.stores._mounts import MOUNTINFO, file_system, is_network
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FileId", "Place", "write_text"]
+__all__ = ["FileId", "Place", "sync", "write_text"]
 
 FileId: TypeAlias = tuple[int, int]
 """Device and inode: which file it is, whatever its name."""
@@ -160,3 +160,12 @@ def write_text(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a directory, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

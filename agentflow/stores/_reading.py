@@ -89,7 +89,7 @@ class Readers:
             return self._fetch_still(statement, values, error)
         try:
             rows = con.execute(statement, values).fetchall()
-        except BaseException:
+        except BaseException:  # an interrupted read, too, leaves a statement half done, which nobody may take up
             con.close()
             raise
         if len(self._idle) < _KEPT:
@@ -113,7 +113,7 @@ class Readers:
             try:
                 if check_file(con, self._place, self._newest) == self._newest:
                     return con
-            except BaseException:
+            except BaseException:  # Ctrl-C, too: nobody else has the connection yet
                 con.close()
                 raise
             con.close()

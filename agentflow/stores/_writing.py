@@ -143,7 +143,7 @@ class Writing:
         except FAULTS as error:
             self.settle()
             raise store_error(error, self._writer.place.directory) from error
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: the write lock may be held by now, and every process would wait for it
             self.settle()
             raise
         return self
@@ -206,7 +206,7 @@ class Writing:
             self.execute("SAVEPOINT piece")
         try:
             work(self)
-        except Exception as error:
+        except Exception as error:  # whatever one transaction raises is its caller's, and the others of the batch go on
             if _is_of_the_store(error):
                 raise
             self._refused = alone

@@ -180,7 +180,7 @@ class _Connection:
         self._thread.start()
         try:
             self.found = self._ready.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: the server's process would stay behind
             self.close()
             raise
 
