@@ -208,7 +208,7 @@ class Step(Decorated, Generic[P, T]):
         try:
             return self._call_bound(self._spec.shape.bind(args, kwargs))
         except UsageError as error:
-            raise without_our_frames(error)  # noqa: B904 - the same
+            raise without_our_frames(error)  # noqa: B904 - the same error, not one that it has caused
 
     def _call_bound(self, arguments: dict[str, Any]) -> StepCall:
         learn_types()

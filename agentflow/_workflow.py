@@ -246,7 +246,7 @@ class Workflow(Decorated, Generic[P, T]):
         try:
             return self._execution_of(arguments, apart=apart)
         except UsageError as error:
-            raise without_our_frames(error)  # noqa: B904 - the same
+            raise without_our_frames(error)  # noqa: B904 - the same error, not one that it has caused
 
     def _execution_of(self, arguments: dict[str, Any], *, apart: bool) -> Execution:
         refuse_while_loading(self.name)

@@ -11,7 +11,7 @@ import time
 import weakref
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from agentflow._options import path as a_path, whole
 from agentflow._retry import seconds
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from agentflow.stores._base import Entry, EntryFilter, EventRecord, RunFilter, RunRecord, Transaction
     from agentflow.stores._reports import Finding, Pruned, StoreSize
+    from agentflow.stores._writing import Writing
     from agentflow.types import Duration
 
 __all__ = ["DiskStore"]
@@ -312,9 +313,7 @@ class DiskStore:
             if dry_run:
                 pruning.piece(self._readers.rows)
             else:
-                self._commits.run(
-                    lambda writing: pruning.piece(lambda text, values: writing.execute(text, values).fetchall())
-                )
+                self._commits.run(lambda writing: pruning.piece(partial(_rows, writing)))
         return pruning.result(0 if dry_run or pruning.has_live_runs else self._shrink())
 
     def _shrink(self) -> int:
@@ -387,3 +386,7 @@ def _close(commits: CommitQueue, readers: Readers, writer: Writer, locks: LockFi
             locks.close()
         finally:
             commits.leader.release()
+
+
+def _rows(writing: Writing, statement: str, values: tuple[Any, ...]) -> list[Any]:
+    return writing.execute(statement, values).fetchall()

