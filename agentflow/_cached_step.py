@@ -172,11 +172,11 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
     def decorate(fn: Callable[..., Any]) -> Step[Any, Any]:
         shape = _shape_of(fn, scope, ctx)
         spec = told(
-            name=claim_name("cached_step", name, shape),
             shape=shape,
             version=_version(version, scope, shape),
             ignore=ignored(shape, ignore, "cached_step"),
             limiter=limiter_of(max_concurrency),
+            name=claim_name("cached_step", name, shape),  # last: what is refused claims none
         )
         return _CLASSES[shape.colour](spec, StepOptions())
 

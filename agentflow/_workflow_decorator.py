@@ -175,7 +175,6 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
     def decorate(fn: Callable[..., Any]) -> Workflow[Any, Any]:
         shape = Shape.of(fn, what="workflow", ctx=ctx)
         spec = WorkflowSpec(
-            name=claim_name("workflow", name, shape),
             shape=shape,
             session=session,
             ignore=ignored(shape, ignore, "workflow"),
@@ -184,6 +183,7 @@ def _maker(  # noqa: PLR0913 - one parameter for each option of the decorator
             description=_first_paragraph(fn) if description is None else description,
             values=values,
             budget=budget,
+            name=claim_name("workflow", name, shape),  # last: what is refused claims none
         )
         made = _CLASSES[shape.colour](spec, WorkflowOptions())
         note_workflow(made.loaded())

@@ -531,5 +531,5 @@ def test_the_decisions_import_no_clock_loop_or_thread() -> None:
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
-    assert {"json", "agentflow.messages"} <= names
+    assert {"attrs", "agentflow.messages"} <= names
     assert not names & {"asyncio", "threading", "httpx", "time", "agentflow.models", "agentflow.tools._base"}

@@ -189,3 +189,19 @@ def test_a_seeded_result_is_explained_as_any_other():
 
     assert search.explain("cats").hit
     assert str(search.explain("dogs").differences[0]) == "argument topic: 'dogs' here, 'cats' there"
+
+
+@pytest.mark.parametrize("decorator", [cached_step, workflow])
+def test_a_decorator_that_is_refused_claims_no_name(decorator):
+    """The name is free for the function that was meant, once the option is mended somewhere else."""
+
+    def meant(url: str) -> str:
+        return url
+
+    def other(url: str) -> str:
+        return url
+
+    with pytest.raises(UsageError):
+        decorator(name=f"refused {decorator.__name__}", ignore="nobody")(meant)
+
+    assert decorator(name=f"refused {decorator.__name__}")(other)("a") == "a"
