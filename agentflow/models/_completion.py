@@ -3,86 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic import Field
 
-from agentflow.messages import ModelResponse, Usage
-from agentflow.models._answers import (
-    Assembly,
-    Wire,
-    broken_off,
-    ended_early,
-    no_answer,
-    no_piece,
-    parsed,
-    refusal,
-    reported,
-)
+from agentflow.messages import Usage
+from agentflow.models._answers import Answer, Tokens, Whole, Wire, broken_off
 
 if TYPE_CHECKING:
-    from agentflow.messages import FinishReason
     from agentflow.models._base import Codec
-    from agentflow.models._sse import ServerSentEvent
 
-__all__ = ["CompletionDecoder", "read_completion"]
-
-_DONE: Final = "[DONE]"
-_WHAT: Final = "chat completion"
-
-
-def read_completion(codec: Codec, body: bytes) -> ModelResponse:
-    """Read a complete answer.
-
-    Raises:
-        ModelHTTPError: If the body is no chat completion.
-        UnexpectedModelBehavior: If the model refused.
-    """
-    completion = parsed(_Completion, body)
-    if completion is None or not (completion.choices or completion.error):
-        raise no_answer(codec, body, _WHAT)
-    answer = _Answer(codec)
-    answer.add(completion)
-    return answer.response()
-
-
-class CompletionDecoder:
-    """Reads the events of one streamed answer."""
-
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
-        self._answer = _Answer(codec)
-        self._done = False
-
-    @property
-    def complete(self) -> bool:
-        """Whether the provider has said that it is done."""
-        return self._done
-
-    def feed(self, event: ServerSentEvent) -> str:
-        """Take an event and return the text that it adds.
-
-        Raises:
-            ModelHTTPError: If it reports an error, or is no piece of a chat completion.
-        """
-        if self._done or event.data.startswith(_DONE):
-            self._done = True
-            return ""
-        piece = parsed(_Completion, event.data)
-        if piece is None:
-            raise no_piece(self._codec, event.data, _WHAT)
-        return self._answer.add(piece)
-
-    def finish(self) -> ModelResponse:
-        """Return the answer.
-
-        Raises:
-            ModelHTTPError: If the provider did not say how the answer ended: it may then be a part of one.
-            UnexpectedModelBehavior: If the model refused.
-        """
-        if not self._done or not self._answer.finished:
-            raise ended_early(self._codec)
-        return self._answer.response()
+__all__ = ["Completion"]
 
 
 class _Function(Wire):
@@ -131,7 +62,7 @@ class _Details(Wire):
     audio_tokens: int | None = None
 
 
-class _Tokens(Wire):
+class _Tokens(Tokens):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
@@ -153,57 +84,57 @@ class _Tokens(Wire):
         )
 
 
-class _Completion(Wire):
+class _Completion(Whole):
     """A complete answer, or a piece of a streamed one: they differ in `message` and `delta` only."""
 
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: _Tokens | None = None
-    error: Any = None
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is at least one answer."""
+        return bool(self.choices)
 
 
-_FINISH_REASONS: Final[dict[str, FinishReason]] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
 _BROKEN_OFF: Final = frozenset({"error", "abort", "insufficient_system_resource"})
 
 
-class _Answer:
-    """An answer put together from its pieces; a complete one is a single piece."""
+class Completion(Answer[_Completion, _Completion]):
+    """An answer; of several that `n` asks for only the first counts."""
+
+    provider: ClassVar = "openai"
+    what: ClassVar = "chat completion"
+    reasons: ClassVar = {
+        "stop": "stop",
+        "length": "length",
+        "tool_calls": "tool_calls",
+        "function_call": "tool_calls",
+        "content_filter": "content_filter",
+    }
+    whole = piece = _Completion
 
     def __init__(self, codec: Codec) -> None:
-        self._codec = codec
-        self._assembly = Assembly("openai")
-        self._refusals: list[str] = []
+        super().__init__(codec)
         self._details = _ReasoningDetails()
         self._places: dict[int | None, tuple[int, str]] = {}
         self._calls = 0
-        self._tokens = _Tokens()
-        self._model: str | None = None
-        self._finish: str | None = None
 
-    @property
-    def finished(self) -> bool:
-        """Whether the provider has said why the model stopped."""
-        return self._finish is not None
+    def take_whole(self, whole: _Completion) -> None:
+        """Take a complete answer."""
+        self.take(whole)
 
-    def add(self, piece: _Completion) -> str:
+    def take(self, piece: _Completion) -> str:
         """Take a piece and return the text that it adds."""
-        if piece.error:
-            raise reported(self._codec, piece.error)
-        self._model = piece.model or self._model
-        self._tokens = piece.usage or self._tokens
+        self.model = piece.model or self.model
+        self.tokens = piece.usage or self.tokens
         return "".join([self._choice(choice) for choice in piece.choices or () if choice.index == 0])
 
     def _choice(self, choice: _Choice) -> str:
-        """Take what the model said; only the first of several answers counts."""
-        self._finish = choice.finish_reason or self._finish
+        """Take what the model said."""
+        self.stopped = choice.finish_reason or self.stopped
         if choice.finish_reason in _BROKEN_OFF:
-            raise broken_off(self._codec, choice.finish_reason or "")
+            raise broken_off(self.codec, choice.finish_reason or "")
         said = choice.message or choice.delta
         return "" if said is None else self._said(said)
 
@@ -212,18 +143,17 @@ class _Answer:
         if said.reasoning_content or said.reasoning or said.reasoning_details:
             self._reasoning(said)
         if said.refusal:
-            self._refusals.append(said.refusal)
-        text = self._assembly.text(said.text)
+            self.refusals.append(said.refusal)
+        text = self.parts.text(said.text)
         for call in said.tool_calls or ():
-            written = call.function.arguments or ""
-            self._assembly.call(self._place(call), written, call_id=call.id or "", name=call.function.name or "")
+            self.parts.call(self._place(call), call.function.arguments, call_id=call.id, name=call.function.name)
         return text
 
     def _reasoning(self, said: _Said) -> None:
         """Take what the model thought; some servers say it twice, under both names."""
         name = "reasoning_content" if said.reasoning_content else "reasoning"
         signature = self._details.add(said.reasoning_details or ())
-        self._assembly.reasoning(said.reasoning_content or said.reasoning or "", name=name, signature=signature)
+        self.parts.reasoning(said.reasoning_content or said.reasoning, name=name, signature=signature)
 
     def _place(self, piece: _Call) -> int:
         """Return which call a piece belongs to: by its index, and where servers leave that out by a new name."""
@@ -234,22 +164,6 @@ class _Answer:
             known = self._places[piece.index] = self._calls, piece.id or ""
             self._calls += 1
         return known[0]
-
-    def response(self) -> ModelResponse:
-        """Return the whole answer."""
-        if refused := "".join(self._refusals):
-            raise refusal(self._codec, refused)
-        return ModelResponse(
-            parts=self._assembly.parts(),
-            usage=self._tokens.usage(),
-            model=self._model,
-            finish_reason=self._finish_reason(),
-        )
-
-    def _finish_reason(self) -> FinishReason | None:
-        """Return why the model stopped; some servers say `stop` although they call tools."""
-        reason = _FINISH_REASONS.get(self._finish or "")
-        return "tool_calls" if reason == "stop" and self._assembly.has_calls else reason
 
 
 class _ReasoningDetails:

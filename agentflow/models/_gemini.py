@@ -2,87 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from agentflow.exceptions import UnexpectedModelBehavior
 from agentflow.messages import ModelResponse, Usage
-from agentflow.models._answers import (
-    Assembly,
-    Wire,
-    broken_off,
-    ended_early,
-    no_answer,
-    no_piece,
-    parsed,
-    reported,
-)
+from agentflow.models._answers import Answer, Tokens, Whole, Wire, broken_off
 
 if TYPE_CHECKING:
-    from agentflow.messages import FinishReason
     from agentflow.models._base import Codec
-    from agentflow.models._sse import ServerSentEvent
 
-__all__ = ["GeminiDecoder", "asked_wait", "read_content"]
-
-_WHAT: Final = "answer of the Gemini API"
-
-
-def read_content(codec: Codec, body: bytes) -> ModelResponse:
-    """Read a complete answer.
-
-    Raises:
-        ModelHTTPError: If the body is no answer.
-        UnexpectedModelBehavior: If the prompt was blocked.
-    """
-    whole = parsed(_Content, body)
-    if whole is None or not (whole.candidates or whole.prompt_feedback or whole.error):
-        raise no_answer(codec, body, _WHAT)
-    answer = _Answer(codec)
-    answer.add(whole)
-    return answer.response()
+__all__ = ["GeminiAnswer", "asked_wait"]
 
 
 def asked_wait(body: bytes) -> float | None:
     """Return the seconds that the details of an error ask to wait."""
     found = re.search(rb'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"', body)
     return None if found is None else float(found[1])
-
-
-class GeminiDecoder:
-    """Reads the events of one streamed answer."""
-
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
-        self._answer = _Answer(codec)
-
-    @property
-    def complete(self) -> bool:
-        """Never known: nothing says that no more comes but the end of the connection."""
-        return False
-
-    def feed(self, event: ServerSentEvent) -> str:
-        """Take an event and return the text that it adds.
-
-        Raises:
-            ModelHTTPError: If it reports an error, or is no event of such an answer.
-        """
-        piece = parsed(_Content, event.data)
-        if piece is None:
-            raise no_piece(self._codec, event.data, _WHAT)
-        return self._answer.add(piece)
-
-    def finish(self) -> ModelResponse:
-        """Return the answer.
-
-        Raises:
-            ModelHTTPError: If the stream ended before the answer was complete.
-            UnexpectedModelBehavior: If the prompt was blocked.
-        """
-        if not self._answer.finished:
-            raise ended_early(self._codec)
-        return self._answer.response()
 
 
 def _camel(name: str) -> str:
@@ -128,7 +64,7 @@ class _Modality(_Camel):
     token_count: int | None = None
 
 
-class _Tokens(_Camel):
+class _Tokens(_Camel, Tokens):
     prompt_token_count: int | None = None
     candidates_token_count: int | None = None
     thoughts_token_count: int | None = None
@@ -155,98 +91,82 @@ def _sound(details: list[_Modality] | None) -> int:
     return sum(each.token_count or 0 for each in details or () if each.modality == "AUDIO")
 
 
-class _Content(_Camel):
+class _Content(_Camel, Whole):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _Feedback | None = None
     usage_metadata: _Tokens | None = None
     model_version: str | None = None
-    error: Any = None
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is an answer, or the reason why there is none."""
+        return bool(self.candidates or self.prompt_feedback)
 
 
-_FINISH_REASONS: Final[dict[str, FinishReason]] = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    **dict.fromkeys(
-        (
-            *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "MODEL_ARMOR"),
-            *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
-        ),
-        "content_filter",
-    ),
-}
+_FILTERED: Final = (
+    *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "MODEL_ARMOR"),
+    *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+)
 # The model wrote something that the provider could not read: it often can the next time.
 _BROKEN_OFF: Final = frozenset({"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE"})
 
 
-class _Answer:
-    """An answer put together from its pieces; a complete one is a single piece."""
+class GeminiAnswer(Answer[_Content, _Content]):
+    """An answer; of several only the first counts. Nothing says that no more comes but the end of the connection."""
+
+    provider: ClassVar = "google"
+    what: ClassVar = "answer of the Gemini API"
+    reasons: ClassVar = {"STOP": "stop", "MAX_TOKENS": "length", **dict.fromkeys(_FILTERED, "content_filter")}
+    whole = piece = _Content
 
     def __init__(self, codec: Codec) -> None:
-        self._codec = codec
-        self._assembly = Assembly("google")
+        super().__init__(codec)
         self._place = 0
-        self._tokens = _Tokens()
-        self._model: str | None = None
-        self._finish: str | None = None
         self._blocked: _Feedback | None = None
 
-    @property
-    def finished(self) -> bool:
-        """Whether the provider has said why the model stopped, or did not begin."""
-        return self._finish is not None or self._blocked is not None
+    def take_whole(self, whole: _Content) -> None:
+        """Take a complete answer."""
+        self.take(whole)
 
-    def add(self, piece: _Content) -> str:
+    def take(self, piece: _Content) -> str:
         """Take a piece and return the text that it adds."""
-        if piece.error:
-            raise reported(self._codec, piece.error)
         if piece.prompt_feedback is not None and piece.prompt_feedback.block_reason:
-            self._blocked = piece.prompt_feedback
-        self._model = piece.model_version or self._model
-        self._tokens = piece.usage_metadata or self._tokens
+            self._blocked, self.stopped = piece.prompt_feedback, piece.prompt_feedback.block_reason
+        self.model = piece.model_version or self.model
+        self.tokens = piece.usage_metadata or self.tokens
         return "".join(self._candidate(each) for each in piece.candidates or () if each.index == 0)
 
     def _candidate(self, candidate: _Candidate) -> str:
-        """Take what the model said; only the first of several answers counts."""
-        self._finish = candidate.finish_reason or self._finish
+        """Take what the model said."""
+        self.stopped = candidate.finish_reason or self.stopped
         if candidate.finish_reason in _BROKEN_OFF:
-            raise broken_off(self._codec, candidate.finish_message or candidate.finish_reason or "")
+            raise broken_off(self.codec, candidate.finish_message or candidate.finish_reason or "")
         parts = candidate.content.parts if candidate.content else None
         return "".join(self._part(part) for part in parts or ())
 
     def _part(self, part: _Part) -> str:
         """Take a part and return the text that it adds; one with a signature stays by itself, as it has to come back."""
-        call, signature = part.function_call, part.thought_signature
-        if call is not None or signature:
-            self._place += 1
-        if call is not None:
-            arguments = json.dumps(call.args, ensure_ascii=False) if call.args else ""
-            self._assembly.call(
-                self._place, arguments, call_id=call.id or "", name=call.name or "", signature=signature
-            )
-            text = ""
-        elif part.thought:
-            self._assembly.reasoning(part.text or "", self._place)
-            text = ""
-        else:
-            text = self._assembly.text(part.text or "", self._place, signature=signature)
-        if call is not None or signature:
-            self._place += 1
+        alone = part.function_call is not None or bool(part.thought_signature)
+        self._place += alone
+        text = self._taken(part)
+        self._place += alone
         return text
 
-    def response(self) -> ModelResponse:
-        """Return the whole answer."""
-        if self._blocked is not None:
-            why = self._blocked.block_reason_message or self._blocked.block_reason or ""
-            message = f"{self._codec.name}: the prompt was blocked ({why}). Change the prompt"
-            raise UnexpectedModelBehavior(message, model=self._codec.name, body=why)
-        return ModelResponse(
-            parts=self._assembly.parts(),
-            usage=self._tokens.usage(),
-            model=self._model,
-            finish_reason=self._finish_reason(),
-        )
+    def _taken(self, part: _Part) -> str:
+        """Take a part in its place."""
+        call, signature = part.function_call, part.thought_signature
+        if call is not None:
+            self.parts.call(self._place, call.args, call_id=call.id, name=call.name, signature=signature)
+        elif part.thought:
+            self.parts.reasoning(part.text, self._place)
+        else:
+            return self.parts.text(part.text, self._place, signature=signature)
+        return ""
 
-    def _finish_reason(self) -> FinishReason | None:
-        """Return why the model stopped; the provider says `STOP` also where it calls tools."""
-        reason = _FINISH_REASONS.get(self._finish or "")
-        return "tool_calls" if reason == "stop" and self._assembly.has_calls else reason
+    def response(self) -> ModelResponse:
+        """Return the whole answer, if the prompt was not blocked."""
+        if self._blocked is None:
+            return super().response()
+        why = self._blocked.block_reason_message or self._blocked.block_reason or ""
+        message = f"{self.codec.name}: the prompt was blocked ({why}). Change the prompt"
+        raise UnexpectedModelBehavior(message, model=self.codec.name, body=why)

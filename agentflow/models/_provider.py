@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 
 from agentflow.exceptions import UsageError
 from agentflow.models._attempts import redacted
-from agentflow.models._base import HttpCall, HttpModel, HttpOptions, address
+from agentflow.models._base import Codec, HttpCall, HttpModel, HttpOptions, address
 from agentflow.models._sse import EventParser
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agentflow.messages import ModelRequest
-    from agentflow.models._base import AsyncHttpClient, Codec, EventSource, SyncHttpClient
+    from agentflow.messages import ModelRequest, ModelResponse
+    from agentflow.models._answers import Answer
+    from agentflow.models._base import AsyncHttpClient, EventSource, SyncHttpClient
 
 __all__ = ["ProviderModel", "WireCodec", "checked_url", "error_sentence"]
 
@@ -51,7 +53,6 @@ class ProviderModel(HttpModel):
     """
 
     provider: ClassVar[str]
-    own_url: ClassVar[str]
     url_variable: ClassVar[str]
     key_variables: ClassVar[tuple[str, ...]]
     example: ClassVar[str]
@@ -98,7 +99,7 @@ class ProviderModel(HttpModel):
     def __agentflow_version__(self) -> str:
         """Return the model's name and, if it is not the provider's own, its address: another server is another model."""
         url = self.address()
-        return self.name if url == self.own_url else f"{self.name} at {address(url)}"
+        return self.name if url == self.codec_type.own_url else f"{self.name} at {address(url)}"
 
     def codec(self) -> Codec:
         """Return the codec for the next request.
@@ -107,20 +108,18 @@ class ProviderModel(HttpModel):
             UsageError: If no key is known, or it cannot be sent.
         """
         url = self.address()
-        made = self.codec_type(self.name, self._model, url, self._key(needed=self.needs_key(url)))
-        # What all codecs share says nothing of a format, so only its subclasses are codecs.
-        return cast("Codec", made)
+        return self.codec_type(self.name, self._model, url, self._key(needed=self.needs_key(url)))
 
     def needs_key(self, url: str) -> bool:
         """Tell whether nobody is served at an address without a key."""
-        return url == self.own_url
+        return url == self.codec_type.own_url
 
     def address(self) -> str:
         """Return the address in force."""
         if self._base_url is not None:
             return self._base_url
         url = os.environ.get(self.url_variable, "").strip()
-        return self.checked_variable(url) if url else self.own_url
+        return self.checked_variable(url) if url else self.codec_type.own_url
 
     @classmethod
     def checked_variable(cls, url: str) -> str:
@@ -145,7 +144,7 @@ class ProviderModel(HttpModel):
 
 
 @attrs.frozen
-class WireCodec:
+class WireCodec(ABC):
     """What the codecs of all providers share.
 
     Attributes:
@@ -155,13 +154,40 @@ class WireCodec:
         api_key: The key, or None for a server without.
     """
 
+    own_url: ClassVar[str]
+    """Where the provider's own API is."""
+
+    answer: ClassVar[type[Answer[Any, Any]]]
+    """What reads the provider's answers."""
+
     nested: ClassVar[tuple[str, ...]] = ()
     """The fields of a request in which `settings.extra` changes single options, not the whole."""
 
     name: str
     model: str
-    base_url: str = attrs.field(repr=address)
+    base_url: str = attrs.field(default=attrs.Factory(lambda self: self.own_url, takes_self=True), repr=address)
     api_key: str | None = attrs.field(default=None, repr=False)
+
+    @abstractmethod
+    def encode(self, request: ModelRequest, *, stream: bool) -> HttpCall:
+        """Return the call that asks the request.
+
+        Raises:
+            UsageError: If the request holds something that the provider cannot be told.
+        """
+
+    def decode(self, body: bytes) -> ModelResponse:
+        """Read a complete answer.
+
+        Raises:
+            ModelHTTPError: If the body is no answer.
+            UnexpectedModelBehavior: If the model refused, or was kept from answering.
+        """
+        return self.answer(self).read(body)
+
+    def decoder(self) -> Answer[Any, Any]:
+        """Return a reader for one streamed answer."""
+        return self.answer(self)
 
     def headers(self) -> dict[str, str]:
         """Return the headers by which the provider knows who asks."""

@@ -10,33 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, assert_never
 
 import attrs
 
-from agentflow.messages import (
-    CachePoint,
-    FilePart,
-    ImagePart,
-    ModelResponse,
-    ReasoningPart,
-    SystemMessage,
-    TextPart,
-    ToolCall,
-    ToolReturn,
-    UserMessage,
-)
-from agentflow.models._base import address
-from agentflow.models._claude import REDACTED, ClaudeDecoder, read_message
+from agentflow import messages as m
+from agentflow.models._claude import REDACTED, ClaudeAnswer
 from agentflow.models._provider import ProviderModel, WireCodec
 from agentflow.models._strict import strict_schema
-from agentflow.models._wording import arguments_object, parameters_of, prompted
+from agentflow.models._wording import arguments_object, chosen, described, instructions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from agentflow.messages import Message, ModelRequest, ModelSettings, OutputSchema, ToolPart
     from agentflow.models._base import HttpCall
 
 __all__ = ["AnthropicModel", "Messages"]
 
-_ANTHROPIC: Final = "https://api.anthropic.com"
 _VERSION: Final = "2023-06-01"
 _MOST_MARKS: Final = 4  # what the API allows of cache marks in one request
 _BUDGETS: Final = {"low": 2048, "medium": 8192, "high": 16384}
@@ -48,16 +34,15 @@ _Block = dict[str, Any]
 class Messages(WireCodec):
     """The codec of one model."""
 
+    own_url: ClassVar = "https://api.anthropic.com"
+    answer: ClassVar = ClaudeAnswer
     nested: ClassVar[tuple[str, ...]] = ("output_config", "thinking")
-
-    base_url: str = attrs.field(default=_ANTHROPIC, repr=address)
-    api_key: str | None = attrs.field(default=None, repr=False)
 
     def headers(self) -> dict[str, str]:
         """Return the headers by which the provider knows who asks, and in which form."""
         return {"anthropic-version": _VERSION, **({} if self.api_key is None else {"x-api-key": self.api_key})}
 
-    def encode(self, request: ModelRequest, *, stream: bool) -> HttpCall:
+    def encode(self, request: m.ModelRequest, *, stream: bool) -> HttpCall:
         """Return the call that asks the request.
 
         Raises:
@@ -65,7 +50,8 @@ class Messages(WireCodec):
         """
         schema = _enforceable(request.output)
         body = {"model": self.model, "messages": _turns(request.messages), **_tools(request)}
-        if system := _system(request, told=request.output if schema is None else None):
+        told = instructions(request, form_told=schema is None)
+        if system := [_text(text) for text in told if text.strip()]:
             body["system"] = system
         _mark(body, request.settings)
         form = {} if schema is None else {"format": {"type": "json_schema", "schema": schema}}
@@ -75,23 +61,24 @@ class Messages(WireCodec):
         path = "messages" if self.base_url.rstrip("/").endswith("/v1") else "v1/messages"
         return self.post(path, body, request, stream=stream)
 
-    def _settings(self, settings: ModelSettings, form: dict[str, Any]) -> dict[str, Any]:
+    def _settings(self, settings: m.ModelSettings, form: dict[str, Any]) -> dict[str, Any]:
         """Return the options that were chosen; the most tokens must be said, and a budget to think comes on top."""
         thinking, effort = self._thinking(settings)
         most = settings.max_tokens or (32_000 if _age(self.model) >= (4, 5) else 8192)
         # Newer models, and older ones that think, refuse to be told how freely to choose their words.
         sampled = _age(self.model) < (4, 7) and (thinking or {}).get("type") != "enabled"
-        chosen = {
-            "max_tokens": most + (thinking or {}).get("budget_tokens", 0),
-            "temperature": settings.temperature if sampled else None,
-            "top_p": settings.top_p if sampled else None,
-            "stop_sequences": settings.stop and list(settings.stop),
-            "thinking": thinking,
-            "output_config": {**form, **effort} or None,
-        }
-        return {key: value for key, value in chosen.items() if value is not None}
+        return chosen(
+            {
+                "max_tokens": most + (thinking or {}).get("budget_tokens", 0),
+                "temperature": settings.temperature if sampled else None,
+                "top_p": settings.top_p if sampled else None,
+                "stop_sequences": settings.stop,
+                "thinking": thinking,
+                "output_config": {**form, **effort} or None,
+            }
+        )
 
-    def _thinking(self, settings: ModelSettings) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    def _thinking(self, settings: m.ModelSettings) -> tuple[dict[str, Any] | None, dict[str, str]]:
         """Return whether and how much to think: older models take a budget of tokens, newer ones an effort."""
         if settings.reasoning is None:
             return None, {}
@@ -100,19 +87,6 @@ class Messages(WireCodec):
         if _age(self.model) < (4, 6):
             return {"type": "enabled", "budget_tokens": _BUDGETS[settings.reasoning]}, {}
         return {"type": "adaptive", "display": "summarized"}, {"effort": settings.reasoning}
-
-    def decode(self, body: bytes) -> ModelResponse:
-        """Read a complete answer.
-
-        Raises:
-            ModelHTTPError: If the body is no answer.
-            UnexpectedModelBehavior: If the model refused.
-        """
-        return read_message(self, body)
-
-    def decoder(self) -> ClaudeDecoder:
-        """Return a reader for one streamed answer."""
-        return ClaudeDecoder(self)
 
 
 class AnthropicModel(ProviderModel):
@@ -130,7 +104,6 @@ class AnthropicModel(ProviderModel):
     """
 
     provider: ClassVar = "anthropic"
-    own_url: ClassVar = _ANTHROPIC
     url_variable: ClassVar = "ANTHROPIC_BASE_URL"
     key_variables: ClassVar = ("ANTHROPIC_API_KEY",)
     example: ClassVar = "claude-sonnet-5"
@@ -148,7 +121,7 @@ def _age(model: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2] or 0)) if found else (99, 0)
 
 
-def _enforceable(output: OutputSchema | None) -> dict[str, Any] | None:
+def _enforceable(output: m.OutputSchema | None) -> dict[str, Any] | None:
     """Return the schema of the answer in the form that the provider can enforce, None if there is none."""
     return strict_schema(output.json_schema) if output is not None and output.strict else None
 
@@ -156,17 +129,11 @@ def _enforceable(output: OutputSchema | None) -> dict[str, Any] | None:
 # ---- what is sent --------------------------------------------------------------------------------
 
 
-def _system(request: ModelRequest, *, told: OutputSchema | None) -> list[_Block]:
-    """Return what stands above the conversation, also what was said in its midst, and a form that cannot be enforced."""
-    texts = [message.content for message in request.messages if isinstance(message, SystemMessage)]
-    return [_text(text) for text in (*texts, *(() if told is None else (prompted(told),))) if text.strip()]
-
-
-def _turns(messages: Iterable[Message]) -> list[dict[str, Any]]:
+def _turns(messages: Iterable[m.Message]) -> list[dict[str, Any]]:
     """Return the conversation; what follows each other on one side is one turn, as the provider wants it."""
     turns: list[dict[str, Any]] = []
     for message in messages:
-        role = "assistant" if isinstance(message, ModelResponse) else "user"
+        role = "assistant" if isinstance(message, m.ModelResponse) else "user"
         before: list[_Block] = turns[-1]["content"] if turns and turns[-1]["role"] == role else []
         blocks = _blocks(message, before)
         if before:
@@ -176,43 +143,43 @@ def _turns(messages: Iterable[Message]) -> list[dict[str, Any]]:
     return turns
 
 
-def _blocks(message: Message, before: list[_Block]) -> list[_Block]:
+def _blocks(message: m.Message, before: list[_Block]) -> list[_Block]:
     """Return the blocks of a message; empty ones are refused by the provider."""
     match message:
-        case SystemMessage():
+        case m.SystemMessage():
             return []
-        case UserMessage():
+        case m.UserMessage():
             return _user_blocks(message, before)
-        case ToolReturn():
+        case m.ToolReturn():
             return [_tool_result(message)]
-        case ModelResponse():
+        case m.ModelResponse():
             return list(_said(message))
         case _:
             assert_never(message)
 
 
-def _user_blocks(message: UserMessage, before: list[_Block]) -> list[_Block]:
+def _user_blocks(message: m.UserMessage, before: list[_Block]) -> list[_Block]:
     """Return what a user says; a cache mark belongs to the block before it."""
     blocks: list[_Block] = []
     for part in message.parts:
-        if not isinstance(part, CachePoint):
+        if not isinstance(part, m.CachePoint):
             blocks += _part(part)
         elif marked := blocks or before:
             marked[-1]["cache_control"] = _mark_of(part.ttl)
     return blocks
 
 
-def _part(part: ToolPart) -> list[_Block]:
+def _part(part: m.ToolPart) -> list[_Block]:
     """Return a part in the provider's form, none for an empty text."""
     match part:
-        case TextPart():
+        case m.TextPart():
             return [_text(part.text)] if part.text.strip() else []
-        case ImagePart():
+        case m.ImagePart():
             return [{"type": "image", "source": _source(part)}]
-        case FilePart() if (part.media_type or "").startswith("text/") and part.data is not None:
+        case m.FilePart() if (part.media_type or "").startswith("text/") and part.data is not None:
             text = part.data.decode("utf-8", errors="replace")
             return [_document(part, {"type": "text", "media_type": "text/plain", "data": text})]
-        case FilePart():
+        case m.FilePart():
             return [_document(part, _source(part))]
         case _:
             assert_never(part)
@@ -222,18 +189,18 @@ def _text(text: str) -> _Block:
     return {"type": "text", "text": text}
 
 
-def _document(part: FilePart, source: dict[str, Any]) -> _Block:
+def _document(part: m.FilePart, source: dict[str, Any]) -> _Block:
     return {"type": "document", "source": source, **({"title": part.name} if part.name else {})}
 
 
-def _source(part: ImagePart | FilePart) -> dict[str, Any]:
+def _source(part: m.ImagePart | m.FilePart) -> dict[str, Any]:
     """Return where an image or a file comes from."""
     if part.data is None:
         return {"type": "url", "url": part.url}
     return {"type": "base64", "media_type": part.media_type, "data": part.base64}
 
 
-def _tool_result(message: ToolReturn) -> _Block:
+def _tool_result(message: m.ToolReturn) -> _Block:
     """Return what a tool answered."""
     blocks = [block for part in message.parts for block in _part(part)]
     content = message.content if isinstance(message.content, str) else blocks
@@ -241,25 +208,25 @@ def _tool_result(message: ToolReturn) -> _Block:
     return {**result, "is_error": True} if message.is_error else result
 
 
-def _said(response: ModelResponse) -> Iterator[_Block]:
+def _said(response: m.ModelResponse) -> Iterator[_Block]:
     """Yield what the model said and thought before; what it thought must come back as it was."""
     for part in response.parts:
         match part:
-            case TextPart():
+            case m.TextPart():
                 yield from _part(part)
-            case ToolCall():
+            case m.ToolCall():
                 yield {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments_object(part)}
-            case ReasoningPart(provider="anthropic", signature=str()) if part.id == REDACTED:
+            case m.ReasoningPart(provider="anthropic", signature=str()) if part.id == REDACTED:
                 yield {"type": "redacted_thinking", "data": part.signature}
-            case ReasoningPart(provider="anthropic", signature=str()):
+            case m.ReasoningPart(provider="anthropic", signature=str()):
                 yield {"type": "thinking", "thinking": part.text, "signature": part.signature}
-            case ReasoningPart():
+            case m.ReasoningPart():
                 pass  # another provider's, which this one would not believe
             case _:
                 assert_never(part)
 
 
-def _tools(request: ModelRequest) -> dict[str, Any]:
+def _tools(request: m.ModelRequest) -> dict[str, Any]:
     """Return the tools, and whether the model may, must or may not call them."""
     if not request.tools:
         return {}
@@ -270,10 +237,7 @@ def _tools(request: ModelRequest) -> dict[str, Any]:
     choice: dict[str, Any] = {"type": kind}
     if settings.parallel_tool_calls is not None and kind != "none":
         choice["disable_parallel_tool_use"] = not settings.parallel_tool_calls
-    tools = [
-        {"name": tool.name, "description": tool.description, "input_schema": parameters_of(tool)}
-        for tool in request.tools
-    ]
+    tools = [described(tool, "input_schema") for tool in request.tools]
     return {"tools": tools} if choice == {"type": "auto"} else {"tools": tools, "tool_choice": choice}
 
 
@@ -284,7 +248,7 @@ def _mark_of(ttl: str) -> dict[str, str]:
     return {"type": "ephemeral"} if ttl == "5m" else {"type": "ephemeral", "ttl": ttl}
 
 
-def _mark(body: dict[str, Any], settings: ModelSettings) -> None:
+def _mark(body: dict[str, Any], settings: m.ModelSettings) -> None:
     """Mark what the settings ask for: the end of tools and instructions, and of the conversation so far.
 
     Of more marks than the provider allows, the last ones are kept: each covers everything before it.

@@ -11,32 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, assert_never
 
 import attrs
 
-from agentflow.messages import (
-    CachePoint,
-    FilePart,
-    ImagePart,
-    ModelResponse,
-    ReasoningPart,
-    SystemMessage,
-    TextPart,
-    ToolCall,
-    ToolReturn,
-    UserMessage,
-)
-from agentflow.models._base import address
-from agentflow.models._gemini import GeminiDecoder, asked_wait, read_content
+from agentflow import messages as m
+from agentflow.models._gemini import GeminiAnswer, asked_wait
 from agentflow.models._provider import ProviderModel, WireCodec
-from agentflow.models._wording import arguments_object, parameters_of, prompted
+from agentflow.models._wording import arguments_object, chosen, described, instructions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from agentflow.messages import Message, ModelRequest, ModelSettings, UserPart
     from agentflow.models._base import HttpCall
 
 __all__ = ["GenerateContent", "GoogleModel"]
 
-_GOOGLE: Final = "https://generativelanguage.googleapis.com/v1beta"
 _BUDGETS: Final = {"off": 0, "low": 1024, "medium": 8192, "high": 24576}
 _UNSIGNED: Final = "skip_thought_signature_validator"
 """What the provider takes in place of its signature for a call that another model made."""
@@ -46,23 +32,22 @@ _UNSIGNED: Final = "skip_thought_signature_validator"
 class GenerateContent(WireCodec):
     """The codec of one model."""
 
+    own_url: ClassVar = "https://generativelanguage.googleapis.com/v1beta"
+    answer: ClassVar = GeminiAnswer
     nested: ClassVar[tuple[str, ...]] = ("generationConfig", "toolConfig")
-
-    base_url: str = attrs.field(default=_GOOGLE, repr=address)
-    api_key: str | None = attrs.field(default=None, repr=False)
 
     def headers(self) -> dict[str, str]:
         """Return the key as a header, not in the address, which gets into logs."""
         return {} if self.api_key is None else {"x-goog-api-key": self.api_key}
 
-    def encode(self, request: ModelRequest, *, stream: bool) -> HttpCall:
+    def encode(self, request: m.ModelRequest, *, stream: bool) -> HttpCall:
         """Return the call that asks the request.
 
         Raises:
             UsageError: If `settings.extra` holds something JSON cannot say.
         """
         body: dict[str, Any] = {"contents": _turns(request.messages, signed=self._generation >= 3)}
-        if told := self._told(request):
+        if told := instructions(request, form_told=not self._held(request)):
             body["systemInstruction"] = {"parts": [{"text": text} for text in told]}
         body |= _tools(request)
         if options := {**self._settings(request.settings), **self._form(request)}:
@@ -76,36 +61,30 @@ class GenerateContent(WireCodec):
         found = re.search(r"gemini-(\d+)", self.model)
         return int(found[1]) if found else 99
 
-    def _held(self, request: ModelRequest) -> bool:
+    def _held(self, request: m.ModelRequest) -> bool:
         """Tell whether the answer can be held to its form: older models cannot where they have tools."""
         return request.output is not None and (not request.tools or self._generation >= 3)
 
-    def _told(self, request: ModelRequest) -> list[str]:
-        """Return what stands above the conversation."""
-        texts = [message.content for message in request.messages if isinstance(message, SystemMessage)]
-        if request.output is not None and not self._held(request):
-            texts.append(prompted(request.output))
-        return texts
-
-    def _form(self, request: ModelRequest) -> dict[str, Any]:
+    def _form(self, request: m.ModelRequest) -> dict[str, Any]:
         """Return the form of the answer."""
         if request.output is None or not self._held(request):
             return {}
         return {"responseMimeType": "application/json", "responseJsonSchema": request.output.json_schema}
 
-    def _settings(self, settings: ModelSettings) -> dict[str, Any]:
+    def _settings(self, settings: m.ModelSettings) -> dict[str, Any]:
         """Return the options that were chosen."""
-        chosen = {
-            "temperature": settings.temperature,
-            "maxOutputTokens": settings.max_tokens,
-            "topP": settings.top_p,
-            "seed": settings.seed,
-            "stopSequences": settings.stop and list(settings.stop),
-            "thinkingConfig": self._thinking(settings),
-        }
-        return {key: value for key, value in chosen.items() if value is not None}
+        return chosen(
+            {
+                "temperature": settings.temperature,
+                "maxOutputTokens": settings.max_tokens,
+                "topP": settings.top_p,
+                "seed": settings.seed,
+                "stopSequences": settings.stop,
+                "thinkingConfig": self._thinking(settings),
+            }
+        )
 
-    def _thinking(self, settings: ModelSettings) -> dict[str, Any] | None:
+    def _thinking(self, settings: m.ModelSettings) -> dict[str, Any] | None:
         """Return how hard the model should think: by a level, or before the third generation by a budget of tokens."""
         if settings.reasoning is None:
             return None
@@ -113,19 +92,6 @@ class GenerateContent(WireCodec):
         if self._generation >= 3:
             return {"thinkingLevel": settings.reasoning if shown else "minimal", "includeThoughts": shown}
         return {"thinkingBudget": _BUDGETS[settings.reasoning], "includeThoughts": shown}
-
-    def decode(self, body: bytes) -> ModelResponse:
-        """Read a complete answer.
-
-        Raises:
-            ModelHTTPError: If the body is no answer.
-            UnexpectedModelBehavior: If the prompt was blocked.
-        """
-        return read_content(self, body)
-
-    def decoder(self) -> GeminiDecoder:
-        """Return a reader for one streamed answer."""
-        return GeminiDecoder(self)
 
     def asked_wait(self, body: bytes) -> float | None:
         """Return how many seconds to wait an error answer asks for: the provider says it in the body only."""
@@ -146,7 +112,6 @@ class GoogleModel(ProviderModel):
     """
 
     provider: ClassVar = "google"
-    own_url: ClassVar = _GOOGLE
     url_variable: ClassVar = "GOOGLE_GEMINI_BASE_URL"
     key_variables: ClassVar = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
     example: ClassVar = "gemini-2.5-flash"
@@ -156,12 +121,12 @@ class GoogleModel(ProviderModel):
 # ---- what is sent --------------------------------------------------------------------------------
 
 
-def _turns(messages: Iterable[Message], *, signed: bool) -> list[dict[str, Any]]:
+def _turns(messages: Iterable[m.Message], *, signed: bool) -> list[dict[str, Any]]:
     """Return the conversation; what follows each other on one side is one turn."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         parts = list(_parts(message, signed=signed))
-        role = "model" if isinstance(message, ModelResponse) else "user"
+        role = "model" if isinstance(message, m.ModelResponse) else "user"
         if parts and turns and turns[-1]["role"] == role:
             turns[-1]["parts"] += parts
         elif parts:
@@ -169,40 +134,40 @@ def _turns(messages: Iterable[Message], *, signed: bool) -> list[dict[str, Any]]
     return turns
 
 
-def _parts(message: Message, *, signed: bool) -> Iterator[dict[str, Any]]:
+def _parts(message: m.Message, *, signed: bool) -> Iterator[dict[str, Any]]:
     """Yield the parts of a message."""
     match message:
-        case SystemMessage():
+        case m.SystemMessage():
             return
-        case UserMessage():
+        case m.UserMessage():
             yield from _user_parts(message.parts)
-        case ToolReturn():
+        case m.ToolReturn():
             yield _tool_result(message)
             yield from _user_parts([part for part in message.parts if part.kind != "text"])
-        case ModelResponse():
+        case m.ModelResponse():
             yield from _said(message, signed=signed)
         case _:
             assert_never(message)
 
 
-def _user_parts(parts: Sequence[UserPart]) -> Iterator[dict[str, Any]]:
+def _user_parts(parts: Sequence[m.UserPart]) -> Iterator[dict[str, Any]]:
     """Yield what a user says; the provider caches by itself, so there are no marks."""
     for part in parts:
         match part:
-            case TextPart():
+            case m.TextPart():
                 yield {"text": part.text}
-            case ImagePart() | FilePart() if part.data is None:
+            case m.ImagePart() | m.FilePart() if part.data is None:
                 kind = {} if part.media_type is None else {"mimeType": part.media_type}
                 yield {"fileData": {**kind, "fileUri": part.url}}
-            case ImagePart() | FilePart():
+            case m.ImagePart() | m.FilePart():
                 yield {"inlineData": {"mimeType": part.media_type, "data": part.base64}}
-            case CachePoint():
+            case m.CachePoint():
                 pass
             case _:
                 assert_never(part)
 
 
-def _tool_result(message: ToolReturn) -> dict[str, Any]:
+def _tool_result(message: m.ToolReturn) -> dict[str, Any]:
     """Return what a tool answered, which is an object here; what is JSON stays so."""
     try:
         value = json.loads(message.text)
@@ -213,32 +178,29 @@ def _tool_result(message: ToolReturn) -> dict[str, Any]:
     return {"functionResponse": {"name": message.tool_name, "response": response}}
 
 
-def _said(response: ModelResponse, *, signed: bool) -> Iterator[dict[str, Any]]:
+def _said(response: m.ModelResponse, *, signed: bool) -> Iterator[dict[str, Any]]:
     """Yield what the model said before, with its signatures; its thoughts themselves are not wanted back."""
     unsigned = signed and not any(call.signature for call in response.tool_calls)
     for part in response.parts:
         match part:
-            case TextPart():
+            case m.TextPart():
                 yield {"text": part.text, **({"thoughtSignature": part.signature} if part.signature else {})}
-            case ToolCall():
+            case m.ToolCall():
                 signature = part.signature or (_UNSIGNED if unsigned else None)
                 call = {"functionCall": {"name": part.name, "args": arguments_object(part)}}
                 yield {**call, **({"thoughtSignature": signature} if signature else {})}
                 unsigned = False
-            case ReasoningPart():
+            case m.ReasoningPart():
                 pass
             case _:
                 assert_never(part)
 
 
-def _tools(request: ModelRequest) -> dict[str, Any]:
+def _tools(request: m.ModelRequest) -> dict[str, Any]:
     """Return the tools, and whether the model may, must or may not call them."""
     if not request.tools:
         return {}
-    declared = [
-        {"name": tool.name, "description": tool.description, "parametersJsonSchema": parameters_of(tool)}
-        for tool in request.tools
-    ]
+    declared = [described(tool, "parametersJsonSchema") for tool in request.tools]
     tools: dict[str, Any] = {"tools": [{"functionDeclarations": declared}]}
     if request.tool_choice == "auto":
         return tools

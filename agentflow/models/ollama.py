@@ -5,61 +5,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final, assert_never
+from typing import TYPE_CHECKING, Any, ClassVar, assert_never
 
 import attrs
 
+from agentflow import messages as m
 from agentflow.exceptions import UsageError
-from agentflow.messages import (
-    CachePoint,
-    FilePart,
-    ImagePart,
-    ModelResponse,
-    SystemMessage,
-    TextPart,
-    ToolReturn,
-    UserMessage,
-)
-from agentflow.models._base import address
-from agentflow.models._ollama import OllamaDecoder, read_chat
+from agentflow.models._ollama import OllamaAnswer
 from agentflow.models._provider import ProviderModel, WireCodec, checked_url
 from agentflow.models._sse import LineParser
-from agentflow.models._wording import arguments_object, file_text, offered_tools, parameters_of, prompted
+from agentflow.models._wording import arguments_object, chosen, described, file_text, offered_tools, prompted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from agentflow.messages import Message, ModelRequest, ModelSettings, UserPart
     from agentflow.models._base import HttpCall
 
 __all__ = ["Chat", "OllamaModel"]
-
-_LOCAL: Final = "http://localhost:11434"
 
 
 @attrs.frozen
 class Chat(WireCodec):
     """The codec of one model."""
 
+    own_url: ClassVar = "http://localhost:11434"
+    answer: ClassVar = OllamaAnswer
     nested: ClassVar[tuple[str, ...]] = ("options",)
 
-    base_url: str = attrs.field(default=_LOCAL, repr=address)
-    api_key: str | None = attrs.field(default=None, repr=False)
-
-    def encode(self, request: ModelRequest, *, stream: bool) -> HttpCall:
+    def encode(self, request: m.ModelRequest, *, stream: bool) -> HttpCall:
         """Return the call that asks the request.
 
         Raises:
             UsageError: If the request holds something that cannot be said.
         """
-        tools = offered_tools(request)
+        tools = [{"type": "function", "function": described(tool)} for tool in offered_tools(request)]
         body: dict[str, Any] = {"model": self.model, "messages": list(self._messages(request)), "stream": stream}
         if tools:
-            described = [(tool.name, tool.description, parameters_of(tool)) for tool in tools]
-            names = ("name", "description", "parameters")
-            body["tools"] = [
-                {"type": "function", "function": dict(zip(names, each, strict=True))} for each in described
-            ]
+            body["tools"] = tools
         if request.output is not None and not tools:
             body["format"] = request.output.json_schema
         if request.settings.reasoning is not None:
@@ -72,57 +54,45 @@ class Chat(WireCodec):
         """Return how hard the model should think; only one family of models has more than yes and no."""
         return effort if "gpt-oss" in self.model and effort != "off" else effort != "off"
 
-    def _messages(self, request: ModelRequest) -> Iterator[dict[str, Any]]:
+    def _messages(self, request: m.ModelRequest) -> Iterator[dict[str, Any]]:
         """Yield the conversation; a model that is held to a form could call no tools, so beside tools it is told."""
         if request.output is not None and offered_tools(request):
             yield {"role": "system", "content": prompted(request.output)}
         for message in request.messages:
             yield self._message(message)
 
-    def _message(self, message: Message) -> dict[str, Any]:
+    def _message(self, message: m.Message) -> dict[str, Any]:
         """Return a message in the provider's form."""
         match message:
-            case SystemMessage():
+            case m.SystemMessage():
                 return {"role": "system", "content": message.content}
-            case UserMessage():
+            case m.UserMessage():
                 return {"role": "user", **self._content(message.parts)}
-            case ToolReturn():
+            case m.ToolReturn():
                 return {"role": "tool", "tool_name": message.tool_name, **self._content(message.parts)}
-            case ModelResponse():
+            case m.ModelResponse():
                 return _said(message)
             case _:
                 assert_never(message)
 
-    def _content(self, parts: Sequence[UserPart]) -> dict[str, Any]:
+    def _content(self, parts: Sequence[m.UserPart]) -> dict[str, Any]:
         """Return what a user says, or a tool answers: texts as one, and images beside it."""
         texts, images = list[str](), list[str]()
         for part in parts:
             match part:
-                case TextPart():
+                case m.TextPart():
                     texts.append(part.text)
-                case ImagePart() if part.data is not None:
+                case m.ImagePart() if part.data is not None:
                     images.append(part.base64)
-                case FilePart() if (text := file_text(part)) is not None:
+                case m.FilePart() if (text := file_text(part)) is not None:
                     texts.append(text)
-                case ImagePart() | FilePart():
+                case m.ImagePart() | m.FilePart():
                     raise UsageError(f"{self.name} takes images as data= and files of text, and nothing else: {part!r}")
-                case CachePoint():
+                case m.CachePoint():
                     pass
                 case _:
                     assert_never(part)
         return {"content": "\n\n".join(texts), **({"images": images} if images else {})}
-
-    def decode(self, body: bytes) -> ModelResponse:
-        """Read a complete answer.
-
-        Raises:
-            ModelHTTPError: If the body is no answer.
-        """
-        return read_chat(self, body)
-
-    def decoder(self) -> OllamaDecoder:
-        """Return a reader for one streamed answer."""
-        return OllamaDecoder(self)
 
     def events(self) -> LineParser:
         """Return what makes events of the bytes of one streamed answer: each line is one."""
@@ -143,7 +113,6 @@ class OllamaModel(ProviderModel):
     """
 
     provider: ClassVar = "ollama"
-    own_url: ClassVar = _LOCAL
     url_variable: ClassVar = "OLLAMA_HOST"
     key_variables: ClassVar = ("OLLAMA_API_KEY",)
     example: ClassVar = "llama3.2"
@@ -162,7 +131,7 @@ class OllamaModel(ProviderModel):
 # ---- what is sent --------------------------------------------------------------------------------
 
 
-def _said(response: ModelResponse) -> dict[str, Any]:
+def _said(response: m.ModelResponse) -> dict[str, Any]:
     """Return what the model said before, and what it thought when it called tools."""
     calls = [{"function": {"name": call.name, "arguments": arguments_object(call)}} for call in response.tool_calls]
     said: dict[str, Any] = {"role": "assistant", "content": response.text}
@@ -171,13 +140,14 @@ def _said(response: ModelResponse) -> dict[str, Any]:
     return {**said, "tool_calls": calls, **({"thinking": response.reasoning} if response.reasoning else {})}
 
 
-def _options(settings: ModelSettings) -> dict[str, Any]:
+def _options(settings: m.ModelSettings) -> dict[str, Any]:
     """Return the options that were chosen."""
-    chosen = {
-        "temperature": settings.temperature,
-        "num_predict": settings.max_tokens,
-        "top_p": settings.top_p,
-        "seed": settings.seed,
-        "stop": settings.stop and list(settings.stop),
-    }
-    return {key: value for key, value in chosen.items() if value is not None}
+    return chosen(
+        {
+            "temperature": settings.temperature,
+            "num_predict": settings.max_tokens,
+            "top_p": settings.top_p,
+            "seed": settings.seed,
+            "stop": settings.stop,
+        }
+    )

@@ -11,32 +11,19 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from agentflow.messages import (
-    CachePoint,
-    FilePart,
-    ImagePart,
-    ModelResponse,
-    ReasoningPart,
-    SystemMessage,
-    TextPart,
-    ToolReturn,
-    UserMessage,
-)
-from agentflow.models._base import address
-from agentflow.models._completion import CompletionDecoder, read_completion
+from agentflow import messages as m
+from agentflow.models._completion import Completion
 from agentflow.models._provider import ProviderModel, WireCodec
 from agentflow.models._strict import named_form
-from agentflow.models._wording import file_text, parameters_of
+from agentflow.models._wording import chosen, described, file_text, tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from agentflow.messages import Message, ModelRequest, ModelSettings, OutputSchema, ToolDefinition, UserPart
     from agentflow.models._base import HttpCall
 
 __all__ = ["ChatCompletions", "OpenAIModel"]
 
-_OPENAI: Final = "https://api.openai.com/v1"
 _OWN_HOSTS: Final = (".openai.com", ".openai.azure.com")
 _SOUNDS: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
@@ -45,10 +32,10 @@ _SOUNDS: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3",
 class ChatCompletions(WireCodec):
     """The codec of one model."""
 
-    base_url: str = attrs.field(default=_OPENAI, repr=address)
-    api_key: str | None = attrs.field(default=None, repr=False)
+    own_url: ClassVar = "https://api.openai.com/v1"
+    answer: ClassVar = Completion
 
-    def encode(self, request: ModelRequest, *, stream: bool) -> HttpCall:
+    def encode(self, request: m.ModelRequest, *, stream: bool) -> HttpCall:
         """Return the call that asks the request.
 
         Raises:
@@ -56,7 +43,7 @@ class ChatCompletions(WireCodec):
         """
         messages = _messages(request.messages, own=self._is_own)
         body: dict[str, Any] = {"model": self.model, "messages": list(messages)}
-        body |= _tools(request) | _output(request.output) | self._settings(request.settings)
+        body |= tools(request, _tool) | _output(request.output) | self._settings(request.settings)
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return self.post("chat/completions", body, request, stream=stream)
@@ -70,40 +57,28 @@ class ChatCompletions(WireCodec):
         """Whether the server is OpenAI's own, which refuses what it does not know."""
         return self._host.endswith(_OWN_HOSTS)
 
-    def _settings(self, settings: ModelSettings) -> dict[str, Any]:
+    def _settings(self, settings: m.ModelSettings) -> dict[str, Any]:
         """Return the options that were chosen."""
         # OpenAI's newer models refuse `max_tokens`; most other servers know nothing else.
         limit = "max_completion_tokens" if self._is_own else "max_tokens"
-        chosen = {
-            "temperature": settings.temperature,
-            limit: settings.max_tokens,
-            "top_p": settings.top_p,
-            "seed": settings.seed,
-            "stop": settings.stop and list(settings.stop),
-            **self._reasoning(settings),
-        }
-        return {key: value for key, value in chosen.items() if value is not None}
+        return chosen(
+            {
+                "temperature": settings.temperature,
+                limit: settings.max_tokens,
+                "top_p": settings.top_p,
+                "seed": settings.seed,
+                "stop": settings.stop,
+                **self._reasoning(settings),
+            }
+        )
 
-    def _reasoning(self, settings: ModelSettings) -> dict[str, Any]:
+    def _reasoning(self, settings: m.ModelSettings) -> dict[str, Any]:
         """Return how hard the model should think; OpenRouter has an option of its own, for all its providers."""
         if settings.reasoning is None:
             return {}
         if self._host.endswith(".openrouter.ai"):
             return {"reasoning": {"enabled": False} if settings.reasoning == "off" else {"effort": settings.reasoning}}
         return {"reasoning_effort": "none" if settings.reasoning == "off" else settings.reasoning}
-
-    def decode(self, body: bytes) -> ModelResponse:
-        """Read a complete answer.
-
-        Raises:
-            ModelHTTPError: If the body is no chat completion.
-            UnexpectedModelBehavior: If the model refused.
-        """
-        return read_completion(self, body)
-
-    def decoder(self) -> CompletionDecoder:
-        """Return a reader for one streamed answer."""
-        return CompletionDecoder(self)
 
 
 class OpenAIModel(ProviderModel):
@@ -122,7 +97,6 @@ class OpenAIModel(ProviderModel):
     """
 
     provider: ClassVar = "openai"
-    own_url: ClassVar = _OPENAI
     url_variable: ClassVar = "OPENAI_BASE_URL"
     key_variables: ClassVar = ("OPENAI_API_KEY",)
     example: ClassVar = "gpt-4o-mini"
@@ -132,64 +106,64 @@ class OpenAIModel(ProviderModel):
 # ---- what is sent --------------------------------------------------------------------------------
 
 
-def _messages(messages: Sequence[Message], *, own: bool) -> Iterator[dict[str, Any]]:
+def _messages(messages: Sequence[m.Message], *, own: bool) -> Iterator[dict[str, Any]]:
     """Yield messages in the provider's form.
 
     The answer of a tool can only be text there: what else it has follows as a message of the user's, after all answers.
     """
-    seen: list[UserPart] = []
+    seen: list[m.UserPart] = []
     for message in messages:
-        if seen and not isinstance(message, ToolReturn):
+        if seen and not isinstance(message, m.ToolReturn):
             yield {"role": "user", "content": _content(seen)}
             seen = []
         yield _message(message, own=own)
-        if isinstance(message, ToolReturn) and (media := [part for part in message.parts if part.kind != "text"]):
-            seen += [TextPart(text=f"What {message.tool_name} returned ({message.tool_call_id}):"), *media]
+        if isinstance(message, m.ToolReturn) and (media := [part for part in message.parts if part.kind != "text"]):
+            seen += [m.TextPart(text=f"What {message.tool_name} returned ({message.tool_call_id}):"), *media]
     if seen:
         yield {"role": "user", "content": _content(seen)}
 
 
-def _message(message: Message, *, own: bool) -> dict[str, Any]:
+def _message(message: m.Message, *, own: bool) -> dict[str, Any]:
     """Return a message in the provider's form."""
     match message:
-        case SystemMessage():
+        case m.SystemMessage():
             return {"role": "system", "content": message.content}
-        case UserMessage(content=str() as text):
+        case m.UserMessage(content=str() as text):
             return {"role": "user", "content": text}
-        case UserMessage():
+        case m.UserMessage():
             return {"role": "user", "content": _content(message.parts)}
-        case ToolReturn():
+        case m.ToolReturn():
             return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.text}
-        case ModelResponse():
+        case m.ModelResponse():
             return _assistant(message) | ({} if own else _thoughts(message))
         case _:
             assert_never(message)
 
 
-def _content(parts: Sequence[UserPart]) -> list[dict[str, Any]]:
+def _content(parts: Sequence[m.UserPart]) -> list[dict[str, Any]]:
     """Return what a user says, in parts; the provider caches by itself, so there are no marks."""
-    return [_part(part) for part in parts if not isinstance(part, CachePoint)]
+    return [_part(part) for part in parts if not isinstance(part, m.CachePoint)]
 
 
-def _part(part: TextPart | ImagePart | FilePart) -> dict[str, Any]:
+def _part(part: m.TextPart | m.ImagePart | m.FilePart) -> dict[str, Any]:
     """Return a part in the provider's form."""
     match part:
-        case TextPart():
+        case m.TextPart():
             return {"type": "text", "text": part.text}
-        case ImagePart():
+        case m.ImagePart():
             detail = {} if part.detail is None else {"detail": part.detail}
             return {"type": "image_url", "image_url": {"url": part.address, **detail}}
-        case FilePart() if part.media_type in _SOUNDS and part.data is not None:
+        case m.FilePart() if part.media_type in _SOUNDS and part.data is not None:
             return {"type": "input_audio", "input_audio": {"data": part.base64, "format": _SOUNDS[part.media_type]}}
-        case FilePart() if (text := file_text(part)) is not None:
+        case m.FilePart() if (text := file_text(part)) is not None:
             return {"type": "text", "text": text}
-        case FilePart():
+        case m.FilePart():
             return {"type": "file", "file": {"filename": part.name or "file", "file_data": part.address}}
         case _:
             assert_never(part)
 
 
-def _assistant(response: ModelResponse) -> dict[str, Any]:
+def _assistant(response: m.ModelResponse) -> dict[str, Any]:
     """Return what the model said before; text may be missing only beside tool calls."""
     if not response.tool_calls:
         return {"role": "assistant", "content": response.text}
@@ -200,9 +174,9 @@ def _assistant(response: ModelResponse) -> dict[str, Any]:
     return {"role": "assistant", "content": response.text or None, "tool_calls": calls}
 
 
-def _thoughts(response: ModelResponse) -> dict[str, Any]:
+def _thoughts(response: m.ModelResponse) -> dict[str, Any]:
     """Return what the model thought when it called tools, which some servers want back, under the name it came by."""
-    thoughts = [part for part in response.parts if isinstance(part, ReasoningPart) and part.provider == "openai"]
+    thoughts = [part for part in response.parts if isinstance(part, m.ReasoningPart) and part.provider == "openai"]
     if not thoughts or not response.tool_calls:
         return {}
     said: dict[str, Any] = {part.id or "reasoning": part.text for part in thoughts if part.text}
@@ -210,25 +184,12 @@ def _thoughts(response: ModelResponse) -> dict[str, Any]:
     return {**said, **({"reasoning_details": details} if details else {})}
 
 
-def _tools(request: ModelRequest) -> dict[str, Any]:
-    """Return the tools; a choice without tools is refused by the provider, and `auto` is its default."""
-    if not request.tools:
-        return {}
-    said: dict[str, Any] = {"tools": [{"type": "function", "function": _tool(tool)} for tool in request.tools]}
-    if request.tool_choice != "auto":
-        said["tool_choice"] = request.tool_choice
-    if request.settings.parallel_tool_calls is not None:
-        said["parallel_tool_calls"] = request.settings.parallel_tool_calls
-    return said
-
-
-def _tool(tool: ToolDefinition) -> dict[str, Any]:
+def _tool(tool: m.ToolDefinition) -> dict[str, Any]:
     """Return a tool in the provider's form."""
-    described = {"description": tool.description} if tool.description else {}
-    return {"name": tool.name, **described, "parameters": parameters_of(tool)}
+    return {"type": "function", "function": described(tool)}
 
 
-def _output(output: OutputSchema | None) -> dict[str, Any]:
+def _output(output: m.OutputSchema | None) -> dict[str, Any]:
     """Return the form of the answer."""
     if output is None:
         return {}

@@ -10,34 +10,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, assert_never
 
 import attrs
 
+from agentflow import messages as m
 from agentflow.exceptions import UsageError
-from agentflow.messages import (
-    CachePoint,
-    FilePart,
-    ImagePart,
-    ModelResponse,
-    ReasoningPart,
-    SystemMessage,
-    TextPart,
-    ToolCall,
-    ToolReturn,
-    UserMessage,
-)
-from agentflow.models._base import address
 from agentflow.models._provider import ProviderModel, WireCodec
-from agentflow.models._responses import ResponsesDecoder, read_responses
+from agentflow.models._responses import ResponsesAnswer
 from agentflow.models._strict import named_form
-from agentflow.models._wording import parameters_of
+from agentflow.models._wording import chosen, described, tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from agentflow.messages import Message, ModelRequest, ModelSettings, ToolDefinition, UserPart
     from agentflow.models._base import HttpCall
 
 __all__ = ["OpenAIResponsesModel", "Responses"]
 
-_OPENAI: Final = "https://api.openai.com/v1"
 _REASONS: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d)|codex|computer)(?!.*chat)")
 
 
@@ -45,10 +31,10 @@ _REASONS: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d)|codex|computer)(?!.*chat)")
 class Responses(WireCodec):
     """The codec of one model."""
 
-    base_url: str = attrs.field(default=_OPENAI, repr=address)
-    api_key: str | None = attrs.field(default=None, repr=False)
+    own_url: ClassVar = "https://api.openai.com/v1"
+    answer: ClassVar = ResponsesAnswer
 
-    def encode(self, request: ModelRequest, *, stream: bool) -> HttpCall:
+    def encode(self, request: m.ModelRequest, *, stream: bool) -> HttpCall:
         """Return the call that asks the request.
 
         Raises:
@@ -58,36 +44,24 @@ class Responses(WireCodec):
             raise UsageError(f"{self.name} cannot be told where to stop: leave out settings.stop, or use 'openai:'")
         items = [item for message in request.messages for item in _items(message)]
         body: dict[str, Any] = {"model": self.model, "input": items, "store": False}
-        body |= _tools(request) | self._settings(request.settings)
+        body |= tools(request, _tool) | self._settings(request.settings)
         if request.output is not None:
             body["text"] = {"format": {"type": "json_schema", **named_form(request.output)}}
         if stream:
             body["stream"] = True
         return self.post("responses", body, request, stream=stream)
 
-    def _settings(self, settings: ModelSettings) -> dict[str, Any]:
+    def _settings(self, settings: m.ModelSettings) -> dict[str, Any]:
         """Return the options that were chosen; what such a model thought comes encrypted, to be sent back."""
-        chosen = {
-            "temperature": settings.temperature,
-            "max_output_tokens": settings.max_tokens,
-            "top_p": settings.top_p,
-            "reasoning": _reasoning(settings),
-            "include": ["reasoning.encrypted_content"] if _REASONS.match(self.model) else None,
-        }
-        return {key: value for key, value in chosen.items() if value is not None}
-
-    def decode(self, body: bytes) -> ModelResponse:
-        """Read a complete answer.
-
-        Raises:
-            ModelHTTPError: If the body is no answer.
-            UnexpectedModelBehavior: If the model refused.
-        """
-        return read_responses(self, body)
-
-    def decoder(self) -> ResponsesDecoder:
-        """Return a reader for one streamed answer."""
-        return ResponsesDecoder(self)
+        return chosen(
+            {
+                "temperature": settings.temperature,
+                "max_output_tokens": settings.max_tokens,
+                "top_p": settings.top_p,
+                "reasoning": _reasoning(settings),
+                "include": ["reasoning.encrypted_content"] if _REASONS.match(self.model) else None,
+            }
+        )
 
 
 class OpenAIResponsesModel(ProviderModel):
@@ -103,7 +77,6 @@ class OpenAIResponsesModel(ProviderModel):
     """
 
     provider: ClassVar = "openai-responses"
-    own_url: ClassVar = _OPENAI
     url_variable: ClassVar = "OPENAI_BASE_URL"
     key_variables: ClassVar = ("OPENAI_API_KEY",)
     example: ClassVar = "gpt-5"
@@ -113,85 +86,72 @@ class OpenAIResponsesModel(ProviderModel):
 # ---- what is sent --------------------------------------------------------------------------------
 
 
-def _items(message: Message) -> Iterator[dict[str, Any]]:
+def _items(message: m.Message) -> Iterator[dict[str, Any]]:
     """Yield what a message is to the provider: it has no messages with calls, but calls among the messages."""
     match message:
-        case SystemMessage():
+        case m.SystemMessage():
             yield {"type": "message", "role": "system", "content": message.content}
-        case UserMessage(content=str() as text):
+        case m.UserMessage(content=str() as text):
             yield {"type": "message", "role": "user", "content": text}
-        case UserMessage():
+        case m.UserMessage():
             yield {"type": "message", "role": "user", "content": _content(message.parts)}
-        case ToolReturn():
+        case m.ToolReturn():
             output = message.content if isinstance(message.content, str) else _content(message.content)
             yield {"type": "function_call_output", "call_id": message.tool_call_id, "output": output}
-        case ModelResponse():
+        case m.ModelResponse():
             yield from _said(message)
         case _:
             assert_never(message)
 
 
-def _said(response: ModelResponse) -> Iterator[dict[str, Any]]:
+def _said(response: m.ModelResponse) -> Iterator[dict[str, Any]]:
     """Yield what the model said before; the parts of one thought are one item."""
     thought: dict[str, Any] = {}
     for part in response.parts:
         match part:
-            case TextPart():
+            case m.TextPart():
                 yield {"type": "message", "role": "assistant", "content": part.text}
-            case ToolCall():
+            case m.ToolCall():
                 yield {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
-            case ReasoningPart(provider="openai-responses", signature=str()):
+            case m.ReasoningPart(provider="openai-responses", signature=str()):
                 if part.id != thought.get("id"):
                     thought = {"type": "reasoning", "id": part.id, "summary": []}
                     yield thought  # filled below, before anybody writes it
                 thought["encrypted_content"] = part.signature
                 if part.text:
                     thought["summary"].append({"type": "summary_text", "text": part.text})
-            case ReasoningPart():
+            case m.ReasoningPart():
                 pass  # another provider's, or one that only OpenAI could look up
             case _:
                 assert_never(part)
 
 
-def _content(parts: Sequence[UserPart]) -> list[dict[str, Any]]:
+def _content(parts: Sequence[m.UserPart]) -> list[dict[str, Any]]:
     """Return what a user says, or a tool answers, in parts; the provider caches by itself, so there are no marks."""
-    return [_part(part) for part in parts if not isinstance(part, CachePoint)]
+    return [_part(part) for part in parts if not isinstance(part, m.CachePoint)]
 
 
-def _part(part: TextPart | ImagePart | FilePart) -> dict[str, Any]:
+def _part(part: m.TextPart | m.ImagePart | m.FilePart) -> dict[str, Any]:
     """Return a part in the provider's form."""
     match part:
-        case TextPart():
+        case m.TextPart():
             return {"type": "input_text", "text": part.text}
-        case ImagePart():
+        case m.ImagePart():
             return {"type": "input_image", "image_url": part.address, "detail": part.detail or "auto"}
-        case FilePart() if part.data is None:
+        case m.FilePart() if part.data is None:
             return {"type": "input_file", "file_url": part.url}
-        case FilePart():
+        case m.FilePart():
             return {"type": "input_file", "filename": part.name or "file", "file_data": part.address}
         case _:
             assert_never(part)
 
 
-def _tools(request: ModelRequest) -> dict[str, Any]:
-    """Return the tools; a choice without tools is refused by the provider, and `auto` is its default."""
-    if not request.tools:
-        return {}
-    said: dict[str, Any] = {"tools": [_tool(tool) for tool in request.tools]}
-    if request.tool_choice != "auto":
-        said["tool_choice"] = request.tool_choice
-    if request.settings.parallel_tool_calls is not None:
-        said["parallel_tool_calls"] = request.settings.parallel_tool_calls
-    return said
-
-
-def _tool(tool: ToolDefinition) -> dict[str, Any]:
+def _tool(tool: m.ToolDefinition) -> dict[str, Any]:
     """Return a tool in the provider's form, which is strict unless it is told otherwise."""
-    described = {"description": tool.description} if tool.description else {}
-    return {"type": "function", "name": tool.name, **described, "parameters": parameters_of(tool), "strict": False}
+    return {"type": "function", **described(tool), "strict": False}
 
 
-def _reasoning(settings: ModelSettings) -> dict[str, str] | None:
+def _reasoning(settings: m.ModelSettings) -> dict[str, str] | None:
     """Return how hard the model should think, and that it should say something of it."""
     match settings.reasoning:
         case None:

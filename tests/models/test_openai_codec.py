@@ -461,16 +461,25 @@ def test_servers_that_number_calls_badly(pieces):
     [
         [],
         [delta(content="Hel")],
-        [delta(content="Hello"), delta("stop")],
         [delta(tool_calls=[call_piece(0, "a", "f", '{"x"')])],
     ],
 )
 def test_a_truncated_stream_is_no_answer(pieces):
-    """Without both a reason and [DONE] nobody knows whether it was all."""
+    """Without a reason to stop nobody knows whether it was all."""
     with pytest.raises(ModelHTTPError, match="ended before") as raised:
         heard(*pieces, done=False)
 
     assert raised.value.status is None
+
+
+def test_a_stream_with_a_reason_is_an_answer_without_done():
+    """Several servers leave it out, or the blank line after it; a connection that breaks there is an error all the same."""
+    decoder, parser = CODEC.decoder(), EventParser()
+    texts = [decoder.feed(item) for item in parser.feed(b"".join(stream_of("Hello"))[:-1])]
+
+    assert texts == ["Hello", ""]
+    assert not decoder.complete
+    assert decoder.finish().text == "Hello"
 
 
 def test_a_stream_that_is_done_without_a_reason_is_no_answer():

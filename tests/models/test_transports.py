@@ -262,10 +262,10 @@ def test_a_stream_that_fails_before_its_text_is_tried_again(drive, server, codec
     [
         stream([event(delta(content="Hel"))], drop=True),
         stream([event(delta(content="Hel"))]),
-        stream([event(delta(content="Hel")), event(delta("stop"))]),
+        stream([event(delta(content="Hel")), event(delta("stop"))], drop=True),
         stream([event(delta(content="Hel")), event({"error": {"message": "Oops.", "code": 503}})]),
     ],
-    ids=["dropped", "truncated", "not done", "error event"],
+    ids=["dropped", "truncated", "dropped before it is done", "error event"],
 )
 def test_a_stream_that_fails_after_its_text_is_an_error(drive, server, codec, failed):
     """What was shown cannot be taken back, and a part is never taken for the whole."""
