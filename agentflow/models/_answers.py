@@ -10,6 +10,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar, cast
+from uuid import uuid4
 
 import attrs
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -138,10 +139,7 @@ class Assembly:
         return part
 
     def closed(self) -> tuple[ResponsePart, ...]:
-        """Return the parts; a call without an id gets one, and one without arguments has none."""
-        calls = [part for part in self._open.values() if part.kind == "tool_call"]
-        for place, call in enumerate(calls):
-            call.id = call.id or f"call_{place}"
+        """Return the parts; a call without an id gets one that no other call of the conversation has."""
         return tuple(self._part_of(part) for part in self._open.values())
 
     def _part_of(self, part: _Open) -> ResponsePart:
@@ -152,7 +150,8 @@ class Assembly:
             case "reasoning":
                 return ReasoningPart(text=text, signature=part.signature, id=part.id or None, provider=self._provider)
             case "tool_call":
-                return ToolCall(id=part.id, name=part.name, arguments=text or "{}", signature=part.signature)
+                call_id = part.id or f"call_{uuid4().hex}"
+                return ToolCall(id=call_id, name=part.name, arguments=text or "{}", signature=part.signature)
 
 
 def _json_text(arguments: object) -> str:
@@ -241,7 +240,7 @@ class Answer(ABC, Generic[W, P]):
         """
         if event.data.startswith(_DONE):
             self.complete = True
-        if self.complete:
+        if self.complete or not event.data.strip():
             return ""
         piece = _parsed(self.piece, event.data)
         if piece is None:

@@ -116,10 +116,10 @@ class ClaudeAnswer(Answer[_Message, _Event]):
         return ""
 
     def _count(self, tokens: _Tokens | None) -> None:
-        """Take what was used so far: each account replaces what it names of the one before."""
+        """Take what was used so far: each account replaces what it counts of the one before; some end with zeros."""
         if tokens is not None:
             known = self.tokens or _Tokens()
-            self.tokens = known.model_copy(update={name: count for name, count in tokens if count is not None})
+            self.tokens = known.model_copy(update={name: count for name, count in tokens if count})
 
     def _block(self, index: int, block: _Block) -> str:
         """Take a block or a piece of one, and return the text that it adds."""

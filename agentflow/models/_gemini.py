@@ -48,7 +48,7 @@ class _Parts(_Camel):
 
 
 class _Candidate(_Camel):
-    index: int = 0
+    index: int | None = None
     content: _Parts | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
@@ -105,10 +105,12 @@ class _Content(_Camel, Whole):
 
 _FILTERED: Final = (
     *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "MODEL_ARMOR"),
-    *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+    *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "ESCALATION"),
 )
 # The model wrote something that the provider could not read: it often can the next time.
-_BROKEN_OFF: Final = frozenset({"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE"})
+_BROKEN_OFF: Final = frozenset(
+    {"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "MISSING_THOUGHT_SIGNATURE", "UNEXPECTED_TOOL_CALL"}
+)
 
 
 class GeminiAnswer(Answer[_Content, _Content]):
@@ -116,7 +118,12 @@ class GeminiAnswer(Answer[_Content, _Content]):
 
     provider: ClassVar = "google"
     what: ClassVar = "answer of the Gemini API"
-    reasons: ClassVar = {"STOP": "stop", "MAX_TOKENS": "length", **dict.fromkeys(_FILTERED, "content_filter")}
+    reasons: ClassVar = {
+        "STOP": "stop",
+        "MAX_TOKENS": "length",
+        "CONTINUATION": "length",
+        **dict.fromkeys(_FILTERED, "content_filter"),
+    }
     whole = piece = _Content
 
     def __init__(self, codec: Codec) -> None:
@@ -134,7 +141,7 @@ class GeminiAnswer(Answer[_Content, _Content]):
             self._blocked, self.stopped = piece.prompt_feedback, piece.prompt_feedback.block_reason
         self.model = piece.model_version or self.model
         self.tokens = piece.usage_metadata or self.tokens
-        return "".join(self._candidate(each) for each in piece.candidates or () if each.index == 0)
+        return "".join(self._candidate(each) for each in piece.candidates or () if not each.index)
 
     def _candidate(self, candidate: _Candidate) -> str:
         """Take what the model said."""

@@ -80,7 +80,7 @@ class _Event(Piece):
     delta: Any = None
     item: _Item | None = None
     response: _Response | None = None
-    code: str | None = None
+    code: Any = None
     message: str | None = None
 
 

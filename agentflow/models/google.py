@@ -135,14 +135,14 @@ def _turns(messages: Iterable[m.Message], *, signed: bool) -> list[dict[str, Any
 
 
 def _parts(message: m.Message, *, signed: bool) -> Iterator[dict[str, Any]]:
-    """Yield the parts of a message."""
+    """Yield the parts of a message; from the third generation on calls are signed and have ids."""
     match message:
         case m.SystemMessage():
             return
         case m.UserMessage():
             yield from _user_parts(message.parts)
         case m.ToolReturn():
-            yield _tool_result(message)
+            yield _tool_result(message, signed=signed)
             yield from _user_parts([part for part in message.parts if part.kind != "text"])
         case m.ModelResponse():
             yield from _said(message, signed=signed)
@@ -167,7 +167,7 @@ def _user_parts(parts: Sequence[m.UserPart]) -> Iterator[dict[str, Any]]:
                 assert_never(part)
 
 
-def _tool_result(message: m.ToolReturn) -> dict[str, Any]:
+def _tool_result(message: m.ToolReturn, *, signed: bool) -> dict[str, Any]:
     """Return what a tool answered, which is an object here; what is JSON stays so."""
     try:
         value = json.loads(message.text)
@@ -175,7 +175,13 @@ def _tool_result(message: m.ToolReturn) -> dict[str, Any]:
         value = message.text
     said = value if isinstance(value, dict) and not message.is_error else None
     response = said or {"error" if message.is_error else "output": value}
-    return {"functionResponse": {"name": message.tool_name, "response": response}}
+    return {
+        "functionResponse": {
+            **_id(message.tool_call_id, signed=signed),
+            "name": message.tool_name,
+            "response": response,
+        }
+    }
 
 
 def _said(response: m.ModelResponse, *, signed: bool) -> Iterator[dict[str, Any]]:
@@ -187,13 +193,20 @@ def _said(response: m.ModelResponse, *, signed: bool) -> Iterator[dict[str, Any]
                 yield {"text": part.text, **({"thoughtSignature": part.signature} if part.signature else {})}
             case m.ToolCall():
                 signature = part.signature or (_UNSIGNED if unsigned else None)
-                call = {"functionCall": {"name": part.name, "args": arguments_object(part)}}
+                call = {
+                    "functionCall": {**_id(part.id, signed=signed), "name": part.name, "args": arguments_object(part)}
+                }
                 yield {**call, **({"thoughtSignature": signature} if signature else {})}
                 unsigned = False
             case m.ReasoningPart():
                 pass
             case _:
                 assert_never(part)
+
+
+def _id(call_id: str, *, signed: bool) -> dict[str, str]:
+    """Return the name of a call, for models that know such names."""
+    return {"id": call_id} if signed and call_id else {}
 
 
 def _tools(request: m.ModelRequest) -> dict[str, Any]:

@@ -22,8 +22,10 @@ from agentflow.messages import (
     ToolCall,
     ToolDefinition,
     ToolReturn,
+    Usage,
     UserMessage,
 )
+from agentflow.models._sse import ServerSentEvent
 from agentflow.models.anthropic import AnthropicModel, Messages
 from agentflow.models.google import GenerateContent, GoogleModel
 from agentflow.models.ollama import Chat, OllamaModel
@@ -194,6 +196,23 @@ def test_a_claude_that_refuses_is_an_error():
     assert raised.value.body == "I cannot."
 
 
+def test_an_account_of_nothing_takes_back_no_tokens():
+    """Servers like Anthropic's say what was read at the beginning, and nothing, as a number, at the end."""
+    decoder = claude().decoder()
+    pieces = [
+        {"type": "message_start", "message": {"content": [], "usage": {"input_tokens": 15, "output_tokens": 1}}},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"input_tokens": 0, "output_tokens": 7},
+        },
+    ]
+    for piece in pieces:
+        decoder.feed(ServerSentEvent(json.dumps(piece)))
+
+    assert decoder.finish().usage == Usage(requests=1, input_tokens=15, output_tokens=7)
+
+
 def test_what_the_providers_own_tools_did_is_no_call_of_ours():
     """Also while it is streamed."""
     codec = claude()
@@ -287,6 +306,30 @@ def test_a_result_is_an_object_for_a_gemini(content, is_error, response):
     assert body["contents"][2]["parts"][0]["functionResponse"]["response"] == response
 
 
+def test_results_name_the_calls_of_newer_geminis():
+    """Those give every call an id and want it back; older ones know none."""
+    calls = DIALECTS["google"].rich()
+    again = RETURN.model_copy(update={"tool_call_id": "call_b"})
+
+    newer, older = (
+        json.dumps(sent(gemini(model), *HELLO.messages, calls, RETURN, again)["contents"][1:])
+        for model in ("gemini-3-pro", "gemini-2.5-pro")
+    )
+
+    assert newer.count('"id": "call_a"') == newer.count('"id": "call_b"') == 2
+    assert '"id"' not in older
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"), [("ESCALATION", "content_filter"), ("CONTINUATION", "length"), ("OTHER", None)]
+)
+def test_newer_reasons_of_a_gemini(reason, finish):
+    """An answer that was cut off must not pass for the whole."""
+    body = {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": reason, "index": None}]}
+
+    assert read(gemini(), body).finish_reason == finish
+
+
 def test_a_blocked_prompt_is_an_error():
     """With the reason, whole and streamed."""
     codec, body = gemini(), {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 3}}
@@ -300,9 +343,10 @@ def test_a_blocked_prompt_is_an_error():
         decoder.finish()
 
 
-def test_a_call_that_the_provider_could_not_read_is_asked_again():
+@pytest.mark.parametrize("reason", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL"])
+def test_a_call_that_the_provider_could_not_read_is_asked_again(reason):
     """It is an error that may pass."""
-    body = {"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL", "finishMessage": "Malformed: f("}]}
+    body = {"candidates": [{"finishReason": reason, "finishMessage": "Malformed: f("}]}
 
     with pytest.raises(ModelHTTPError, match="Malformed: f") as raised:
         read(gemini(), body)
@@ -359,6 +403,15 @@ def test_what_ollama_cannot_take_is_refused(part):
     """Before it is sent."""
     with pytest.raises(UsageError, match="takes images as data="):
         sent(Chat("ollama:m", "m"), UserMessage.of(part))
+
+
+def test_ollamas_arguments_may_be_text():
+    """Servers in its place send them as OpenAI's do."""
+    call = {"function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+
+    response = read(Chat("ollama:m", "m"), {"message": {"content": None, "tool_calls": [call]}, "done": True})
+
+    assert response.tool_calls[0].arguments == '{"city": "Paris"}'
 
 
 def test_only_one_family_of_ollamas_models_has_degrees_of_thinking():
@@ -490,6 +543,14 @@ def test_a_failed_answer_of_the_responses_api_is_its_error():
 
     with pytest.raises(RateLimited, match="Slow down"):
         read(Responses("openai-responses:m", "m"), body)
+
+
+def test_an_error_event_of_the_responses_api_may_have_a_number():
+    """Servers in OpenAI's place number their codes."""
+    event = ServerSentEvent(json.dumps({"type": "error", "code": 429, "message": "Slow down."}))
+
+    with pytest.raises(RateLimited, match="Slow down"):
+        Responses("openai-responses:m", "m").decoder().feed(event)
 
 
 def test_a_refusal_of_the_responses_api_is_an_error():

@@ -277,6 +277,7 @@ def test_missing_usage_is_a_request_all_the_same(said):
         ("content_filter", "content_filter"),
         ("tool_calls", "tool_calls"),
         ("function_call", "tool_calls"),
+        ("model_length", "length"),
         ("eos", None),
         (None, None),
     ],
@@ -284,6 +285,12 @@ def test_missing_usage_is_a_request_all_the_same(said):
 def test_why_it_stopped(reason, expected):
     """A reason that is none of ours is none."""
     assert decoded(message={"content": "x"}, finish_reason=reason).finish_reason == expected
+
+
+def test_an_error_beside_a_choice_is_its_error():
+    """OpenRouter puts there what the provider behind it said."""
+    with pytest.raises(RateLimited, match="Slow down"):
+        decoded(message={"content": ""}, finish_reason="error", error={"code": 429, "message": "Slow down."})
 
 
 @pytest.mark.parametrize("reason", ["error", "insufficient_system_resource"])
@@ -301,12 +308,30 @@ def test_tool_calls():
 
     response = decoded(message={"content": "See:", "tool_calls": calls}, finish_reason="stop")
 
-    assert response.parts == (
-        TextPart(text="See:"),
-        ToolCall(id="a", name="f", arguments='{"x": 1}'),
-        ToolCall(id="call_1", name="g", arguments="{}"),
-    )
+    text, first, second = response.parts
+    assert text == TextPart(text="See:")
+    assert first == ToolCall(id="a", name="f", arguments='{"x": 1}')
+    assert second == ToolCall(id=second.id, name="g", arguments="{}")
     assert response.finish_reason == "tool_calls"
+
+
+def test_a_call_without_an_id_gets_one_of_its_own():
+    """No other call has it, also of another answer: both may stand in one conversation."""
+    calls = [call_piece(name="f"), call_piece(name="f")]
+
+    answers = [decoded(message={"tool_calls": calls}) for _ in range(2)]
+
+    ids = [call.id for answer in answers for call in answer.tool_calls]
+    assert all(ids)
+    assert len(set(ids)) == 4
+
+
+@pytest.mark.parametrize("arguments", [{"x": 1}, '{"x": 1}'])
+def test_arguments_may_be_an_object(arguments):
+    """The format says text; llama.cpp has sent what the text would say."""
+    calls = [{"id": "a", "function": {"name": "f", "arguments": arguments}}]
+
+    assert decoded(message={"tool_calls": calls}).tool_calls == (ToolCall(id="a", name="f", arguments='{"x": 1}'),)
 
 
 @pytest.mark.parametrize(
@@ -378,6 +403,16 @@ def test_an_error_in_place_of_an_answer(error, kind, status):
         assert raised.value.status == status
 
 
+def test_an_error_may_be_the_whole_object():
+    """As vLLM has sent it; it is neither no completion nor an early end."""
+    error = {"object": "error", "message": "Too long.", "type": "BadRequestError", "code": 400}
+
+    for read in (lambda: CODEC.decode(json.dumps(error).encode()), lambda: heard(error)):
+        with pytest.raises(ModelHTTPError, match="Too long") as raised:
+            read()
+        assert raised.value.status == 400
+
+
 @pytest.mark.parametrize(
     ("body", "text"),
     [
@@ -423,6 +458,35 @@ def test_a_stream_amounts_to_an_answer():
     )
 
 
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": [{"index": 0, "delta": {"content": "lo"}, "message": {"content": "Hello"}}]},
+        {"choices": [{"index": None, "delta": {"content": "lo", "tool_calls": None}, "finish_reason": ""}]},
+        {"choices": [{"message": {"content": "lo"}, "delta": None}], "usage": None, "error": None},
+    ],
+    ids=["also all so far", "nulls", "a message in place of a piece"],
+)
+def test_servers_that_send_chunks_of_their_own(chunk):
+    """Perplexity repeats all text so far beside each piece; others leave fields empty."""
+    texts, response = heard(delta(content="Hel"), chunk, delta("stop"))
+
+    assert texts == ["Hel", "lo"]
+    assert response.text == "Hello"
+
+
+def test_usage_may_stand_in_the_choice():
+    """Moonshot says it there."""
+    last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"completion_tokens": 5}}]}
+
+    assert heard(delta(content="Hi"), last)[1].usage == Usage(requests=1, output_tokens=5)
+
+
+def test_an_event_without_data_says_nothing():
+    """Proxies keep connections open with such."""
+    assert heard(delta(content="Hi"), "", " ", delta("stop"))[1].text == "Hi"
+
+
 def test_parallel_tool_calls_are_put_together_by_index():
     """Their pieces may come in any order; only the first has the id and the name."""
     _, response = heard(
@@ -446,8 +510,17 @@ def test_parallel_tool_calls_are_put_together_by_index():
         [call_piece(0, "a", "f", "{}"), call_piece(0, "b", "g", "{}")],
         [call_piece(None, "a", "f", "{"), call_piece(None, None, None, "}"), call_piece(None, "b", "g", "{}")],
         [call_piece(0, "a", "f", "{"), call_piece(0, "other", None, "}"), call_piece(1, "b", "g", "{}")],
+        [call_piece(None, "a", "f", "{"), call_piece(None, "a", "f", "}"), call_piece(None, "b", "g", "{}")],
+        [call_piece(0, "a", "f", "{}"), {"index": 0, "function": None}, call_piece(1, "b", "g", {})],
     ],
-    ids=["no index", "always index 0", "no index, in pieces", "a new id with every piece"],
+    ids=[
+        "no index",
+        "always index 0",
+        "no index, in pieces",
+        "a new id with every piece",
+        "no index, all of it with every piece",
+        "nothing in a piece",
+    ],
 )
 def test_servers_that_number_calls_badly(pieces):
     """Each of these was seen at some compatible server."""
