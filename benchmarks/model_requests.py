@@ -1,8 +1,10 @@
-"""What an agent costs over its HTTP client: `model_requests.py DIRECTORY TIMES MANY LONG`, one repeat; see `suite.py`."""
+"""What an agent costs over its HTTP client: `model_requests.py DIRECTORY TIMES MANY LONG`, one repeat; see `suite.py`.
+
+What is asked and answered is that of `providers.py`; the server is a thread here, so that a repeat starts no other process.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,33 +13,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 from measuring import Amounts, Sample, pair, printed
+from providers import ASKED, Bare, response
 
 from agentflow import Agent
 from agentflow.models.openai import OpenAIModel
 
-ANSWER = json.dumps(
-    {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "small",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "word " * 200}}],
-        "usage": {"prompt_tokens": 10, "completion_tokens": 200, "total_tokens": 210},
-    }
-).encode()
-
 
 class Answering(BaseHTTPRequestHandler):
-    """A server that knows one answer, and notes the last question."""
+    """A server that knows one answer."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    question = b""
 
     def do_POST(self) -> None:
-        Answering.question = self.rfile.read(int(self.headers["Content-Length"]))
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(ANSWER)}\r\n\r\n"
-        self.wfile.write(head.encode() + ANSWER)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.wfile.write(response(self.path, streamed=False))
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -56,14 +46,14 @@ def serving() -> Iterator[str]:
 
 def measure(amounts: Amounts) -> list[Sample]:
     with serving() as url, httpx.Client() as client:
-        agent = Agent(OpenAIModel("small", base_url=url, api_key="none"), instructions="Answer.")
-        agent.run("What do cats say?")
-        question, headers = Answering.question, {"Content-Type": "application/json"}
+        model = OpenAIModel("m", base_url=url, api_key="k")
+        agent, bare = Agent(model, instructions=ASKED.messages[0].content), Bare(model)
+        agent.run("Hello")
 
-        def bare() -> None:
-            client.post(f"{url}/chat/completions", content=question, headers=headers).raise_for_status().json()
+        def floor() -> None:
+            bare.run(client).raise_for_status().json()
 
-        return [pair("request", lambda: agent.run("What do cats say?"), bare, amounts.times)]
+        return [pair("request", lambda: agent.run("Hello"), floor, amounts.times)]
 
 
 if __name__ == "__main__":

@@ -15,11 +15,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 import httpx
 
 from agentflow import Agent
+from agentflow.messages import ModelRequest, SystemMessage, UserMessage
 from agentflow.models.anthropic import AnthropicModel
 from agentflow.models.openai import OpenAIModel
 
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 5
 PIECES = [TEXT[start : start + 9] for start in range(0, len(TEXT), 9)]
+ASKED = ModelRequest(messages=(SystemMessage(content="Be brief."), UserMessage(content="Hello")))
 USAGE = {"prompt_tokens": 10, "completion_tokens": 50}
 
 WHOLE = {
@@ -64,6 +69,7 @@ EVENTS = {
 # ---- the server ----------------------------------------------------------------------------------
 
 
+@cache
 def response(path: str, *, streamed: bool) -> bytes:
     """The bytes of one answer."""
     name = path.rpartition("/v1/")[2]
@@ -77,14 +83,12 @@ def response(path: str, *, streamed: bool) -> bytes:
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer the requests of one connection."""
-    made: dict[tuple[str, bool], bytes] = {}
     try:
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
             body = await reader.readexactly(length)
-            asked = head.split()[1], b'"stream": true' in body
-            writer.write(made.setdefault(asked, response(asked[0], streamed=asked[1])))
+            writer.write(response(head.split()[1], streamed=b'"stream": true' in body))
     except asyncio.IncompleteReadError:
         writer.close()
 
@@ -94,6 +98,16 @@ async def serve() -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """Run the server for a block, in a process of its own, and give its address."""
+    with subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
+        finally:
+            server.terminate()
 
 
 # ---- what is measured ----------------------------------------------------------------------------
@@ -116,14 +130,13 @@ async def amicroseconds(work: Callable[[], Awaitable[object]], times: int) -> fl
 class Bare:
     """The same requests without anything of ours: the bytes that the agent sends, and all bytes of the answer."""
 
-    def __init__(self, agent: Agent[str], model: OpenAIModel | AnthropicModel) -> None:
-        codec, asked = model.codec(), agent._driver("Hello")
-        request = asked.talk.next_action().request
-        self.calls = {stream: codec.encode(request, stream=stream) for stream in (False, True)}
+    def __init__(self, model: OpenAIModel | AnthropicModel) -> None:
+        codec = model.codec()
+        self.calls = {stream: codec.encode(ASKED, stream=stream) for stream in (False, True)}
 
-    def run(self, client: httpx.Client) -> None:
+    def run(self, client: httpx.Client) -> httpx.Response:
         call = self.calls[False]
-        client.post(call.url, headers=dict(call.headers), content=call.body).read()
+        return client.post(call.url, headers=dict(call.headers), content=call.body)
 
     def stream(self, client: httpx.Client) -> None:
         call = self.calls[True]
@@ -176,22 +189,16 @@ def main() -> None:
     if asked.serve:
         asyncio.run(serve())
         return
-    server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
-    try:
-        url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
-        print("| what | agent µs | httpx µs | ratio |\n|---|---:|---:|---:|")
+    with serving() as url:
+        print("| what | agent µs | httpx µs | ratio |\n|---|---:|---:|---:|", flush=True)
         for made in (OpenAIModel, AnthropicModel):
             show(made("m", api_key="k", base_url=url), asked.repeats, asked.times)
-    finally:
-        server.terminate()
-        server.wait()
-        server.stdout.close()
 
 
 def show(model: OpenAIModel | AnthropicModel, repeats: int, times: int) -> None:
     """Measure one provider and print its lines."""
-    agent = Agent(model, instructions="Be brief.")
-    found = [asyncio.run(measure(agent, Bare(agent, model), times)) for _ in range(repeats)]
+    agent = Agent(model, instructions=ASKED.messages[0].content)
+    found = [asyncio.run(measure(agent, Bare(model), times)) for _ in range(repeats)]
     for way in found[0]:
         ours, floors = ([repeat[way][place] for repeat in found] for place in (0, 1))
         ratio = statistics.median(one / floor for one, floor in zip(ours, floors, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -33,6 +34,19 @@ def test_every_figure_is_measured_and_printed(benchmarks):
     lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     figures = benchmarks("figures").FIGURES
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == [figure.text for figure in figures]
+
+
+@pytest.mark.slow
+def test_the_requests_of_two_providers_are_measured():
+    """In all four ways to run an agent, each beside a bare client."""
+    command = [sys.executable, str(ROOT / "benchmarks/providers.py"), "--repeats", "1", "--times", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
+
+    assert done.returncode == 0, done.stderr
+    measured = [line.split(" | ")[0].removeprefix("| ") for line in done.stdout.splitlines()[2:]]
+    ways = ("run", "stream", "arun", "astream")
+    assert measured == [f"{provider}: {way}" for provider in ("openai", "anthropic") for way in ways]
 
 
 def test_a_verdict_is_that_of_the_median_ratio(benchmarks):
