@@ -15,6 +15,23 @@ from agentflow.messages import ModelRequest, UserMessage
 HELLO = ModelRequest(messages=(UserMessage(content="Hello"),))
 
 
+def sent(codec, *messages, stream=False, **fields):
+    """The JSON that is sent for a request."""
+    return json.loads(codec.encode(ModelRequest(messages=messages or HELLO.messages, **fields), stream=stream).body)
+
+
+def read(codec, answer):
+    """What a complete answer means."""
+    return codec.decode(json.dumps(answer).encode())
+
+
+def heard(codec, chunks):
+    """The texts and the answer that the bytes of a stream amount to."""
+    decoder, source = codec.decoder(), codec.events()
+    texts = [text for chunk in chunks for item in source.feed(chunk) if (text := decoder.feed(item))]
+    return texts, decoder.finish()
+
+
 @dataclass
 class Seen:
     path: str

@@ -34,6 +34,11 @@ def parts_of(response, kind):
     return [part for part in response.parts if isinstance(part, kind)]
 
 
+def used(**tokens):
+    """What a rich answer used: of the kinds of tokens that every provider counts always so many."""
+    return Usage(requests=1, input_tokens=30, output_tokens=12, **tokens)
+
+
 def sse(data, name=None):
     """The bytes of one server-sent event."""
     return (f"event: {name}\n" if name else "").encode() + f"data: {dumps(data)}\n\n".encode()
@@ -70,7 +75,7 @@ class Dialect:
     def calls(self, *calls):
         return tuple(ToolCall(id=call_id, name=name, arguments=text) for call_id, name, text in calls)
 
-    usage = Usage(requests=1, input_tokens=30, output_tokens=12)
+    usage = used()
 
     def rich(self):
         """An answer with everything that this provider knows."""
@@ -89,15 +94,8 @@ class Dialect:
 
 
 class ChatDialect(Dialect):
-    usage = Usage(
-        requests=1,
-        input_tokens=30,
-        output_tokens=12,
-        cached_input_tokens=5,
-        cache_write_tokens=4,
-        reasoning_tokens=3,
-        audio_input_tokens=2,
-        audio_output_tokens=1,
+    usage = used(
+        cached_input_tokens=5, cache_write_tokens=4, reasoning_tokens=3, audio_input_tokens=2, audio_output_tokens=1
     )
 
     def thought(self, text):
@@ -160,14 +158,7 @@ class ChatDialect(Dialect):
 
 
 class ResponsesDialect(Dialect):
-    usage = Usage(
-        requests=1,
-        input_tokens=30,
-        output_tokens=12,
-        cached_input_tokens=5,
-        cache_write_tokens=4,
-        reasoning_tokens=3,
-    )
+    usage = used(cached_input_tokens=5, cache_write_tokens=4, reasoning_tokens=3)
 
     def thought(self, text):
         return ReasoningPart(text=text, id="rs_1", signature="encrypted", provider="openai-responses")
@@ -239,14 +230,7 @@ class ResponsesDialect(Dialect):
 
 
 class AnthropicDialect(Dialect):
-    usage = Usage(
-        requests=1,
-        input_tokens=30,
-        output_tokens=12,
-        cached_input_tokens=5,
-        cache_write_tokens=4,
-        reasoning_tokens=3,
-    )
+    usage = used(cached_input_tokens=5, cache_write_tokens=4, reasoning_tokens=3)
 
     def thought(self, text):
         return ReasoningPart(text=text, signature="signed", provider="anthropic")
@@ -318,15 +302,7 @@ class AnthropicDialect(Dialect):
 
 
 class GoogleDialect(Dialect):
-    usage = Usage(
-        requests=1,
-        input_tokens=30,
-        output_tokens=12,
-        cached_input_tokens=5,
-        reasoning_tokens=3,
-        audio_input_tokens=2,
-        audio_output_tokens=1,
-    )
+    usage = used(cached_input_tokens=5, reasoning_tokens=3, audio_input_tokens=2, audio_output_tokens=1)
 
     def calls(self, *calls):
         first, *rest = super().calls(*calls)

@@ -6,26 +6,9 @@ import json
 
 import pytest
 
-from agentflow import Agent, cached_step, list_runs, workflow
+from agentflow import Agent, cached_step, list_runs, messages as m, workflow
 from agentflow.events import ModelRetried
 from agentflow.exceptions import ModelHTTPError, RateLimited, UnexpectedModelBehavior, UsageError
-from agentflow.messages import (
-    CachePoint,
-    FilePart,
-    ImagePart,
-    ModelRequest,
-    ModelSettings,
-    OutputSchema,
-    ReasoningPart,
-    SystemMessage,
-    TextPart,
-    ToolCall,
-    ToolDefinition,
-    ToolReturn,
-    Usage,
-    UserMessage,
-)
-from agentflow.models._sse import ServerSentEvent
 from agentflow.models.anthropic import AnthropicModel, Messages
 from agentflow.models.google import GenerateContent, GoogleModel
 from agentflow.models.ollama import Chat, OllamaModel
@@ -33,18 +16,13 @@ from agentflow.models.openai import ChatCompletions
 from agentflow.models.openai_responses import Responses
 from agentflow.testing import fresh_store
 
-from ._chat import HELLO, answer
+from ._chat import HELLO, answer, event, heard, read, sent
 from ._dialects import DIALECTS
 
-TOOL = ToolDefinition(name="today")
-FORM = OutputSchema(name="city", json_schema={"type": "object", "properties": {"name": {"type": "string"}}})
-FREE = OutputSchema(name="any", json_schema={"type": "object", "additionalProperties": True})
-RETURN = ToolReturn(tool_call_id="call_a", tool_name="weather", content="Sunny.")
-
-
-def sent(codec, *messages, **fields):
-    """The JSON that is sent for a request."""
-    return json.loads(codec.encode(ModelRequest(messages=messages or HELLO.messages, **fields), stream=False).body)
+TOOL = m.ToolDefinition(name="today")
+FORM = m.OutputSchema(name="city", json_schema={"type": "object", "properties": {"name": {"type": "string"}}})
+FREE = m.OutputSchema(name="any", json_schema={"type": "object", "additionalProperties": True})
+RETURN = m.ToolReturn(tool_call_id="call_a", tool_name="weather", content="Sunny.")
 
 
 def claude(model="claude-sonnet-5"):
@@ -57,10 +35,6 @@ def gemini(model="gemini-3-pro"):
 
 def chat(url="http://localhost:8000/v1"):
     return ChatCompletions("openai:m", "m", url)
-
-
-def read(codec, body):
-    return codec.decode(json.dumps(body).encode())
 
 
 # ---- Anthropic -----------------------------------------------------------------------------------
@@ -82,7 +56,7 @@ def read(codec, body):
 def test_a_claudes_age_is_in_its_name(model, age):
     """What it can do and how it is asked depends on it."""
     schemas = AnthropicModel(model).supports_json_schema
-    thinking = sent(claude(model), settings=ModelSettings(reasoning="low"))["thinking"]["type"]
+    thinking = sent(claude(model), settings=m.ModelSettings(reasoning="low"))["thinking"]["type"]
 
     assert schemas == (age >= (4, 5) or age == (4, 1))
     assert thinking == ("adaptive" if age >= (4, 6) else "enabled")
@@ -90,7 +64,9 @@ def test_a_claudes_age_is_in_its_name(model, age):
 
 def test_a_budget_to_think_comes_on_top_of_the_most_tokens():
     """The provider counts both together; here `max_tokens` is the answer's."""
-    body = sent(claude("claude-sonnet-4-5"), settings=ModelSettings(max_tokens=500, reasoning="medium", temperature=1))
+    body = sent(
+        claude("claude-sonnet-4-5"), settings=m.ModelSettings(max_tokens=500, reasoning="medium", temperature=1)
+    )
 
     assert body["thinking"] == {"type": "enabled", "budget_tokens": 8192}
     assert body["max_tokens"] == 8692
@@ -102,16 +78,16 @@ def test_a_claude_that_thinks_is_not_forced_to_call_a_tool():
     forced = {"tools": (TOOL,), "tool_choice": "required"}
 
     assert sent(claude(), **forced)["tool_choice"] == {"type": "any"}
-    assert "tool_choice" not in sent(claude(), **forced, settings=ModelSettings(reasoning="low"))
+    assert "tool_choice" not in sent(claude(), **forced, settings=m.ModelSettings(reasoning="low"))
 
 
 def test_consecutive_messages_of_one_side_are_one_turn():
     """Results of tools and what the user says after them, as the provider wants it; system messages stand above."""
     calls = DIALECTS["anthropic"].rich()
     other = RETURN.model_copy(update={"tool_call_id": "call_b", "is_error": True})
-    system = SystemMessage(content="Be brief.")
+    system = m.SystemMessage(content="Be brief.")
 
-    body = sent(claude(), system, *HELLO.messages, calls, RETURN, other, system, UserMessage(content="And?"))
+    body = sent(claude(), system, *HELLO.messages, calls, RETURN, other, system, m.UserMessage(content="And?"))
 
     assert [turn["role"] for turn in body["messages"]] == ["user", "assistant", "user"]
     assert [block["type"] for block in body["messages"][2]["content"]] == ["tool_result", "tool_result", "text"]
@@ -121,16 +97,18 @@ def test_consecutive_messages_of_one_side_are_one_turn():
 
 def test_empty_texts_are_left_out():
     """The provider refuses them."""
-    body = sent(claude(), UserMessage.of("", "Hello"), DIALECTS["anthropic"].said(TextPart(text="")), *HELLO.messages)
+    body = sent(
+        claude(), m.UserMessage.of("", "Hello"), DIALECTS["anthropic"].said(m.TextPart(text="")), *HELLO.messages
+    )
 
     assert [[block["text"] for block in turn["content"]] for turn in body["messages"]] == [["Hello", "Hello"]]
 
 
 def test_cache_marks_stand_where_they_are_set():
     """On the block before the mark, and by the settings at the end of the instructions and of the conversation."""
-    message = UserMessage.of("A book.", CachePoint(ttl="1h"), "Who did it?")
+    message = m.UserMessage.of("A book.", m.CachePoint(ttl="1h"), "Who did it?")
 
-    body = sent(claude(), SystemMessage(content="Read."), message, settings=ModelSettings(cache_prompt="5m"))
+    body = sent(claude(), m.SystemMessage(content="Read."), message, settings=m.ModelSettings(cache_prompt="5m"))
 
     book, question = body["messages"][0]["content"]
     assert book["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
@@ -139,9 +117,9 @@ def test_cache_marks_stand_where_they_are_set():
 
 def test_of_too_many_cache_marks_the_last_are_kept():
     """The provider allows four."""
-    message = UserMessage.of(*(part for number in range(6) for part in (str(number), CachePoint())))
+    message = m.UserMessage.of(*(part for number in range(6) for part in (str(number), m.CachePoint())))
 
-    body = sent(claude(), message, tools=(TOOL,), settings=ModelSettings(cache_prompt="5m"))
+    body = sent(claude(), message, tools=(TOOL,), settings=m.ModelSettings(cache_prompt="5m"))
 
     assert "cache_control" in body["tools"][-1]
     assert [block["text"] for block in body["messages"][0]["content"] if "cache_control" in block] == ["3", "4", "5"]
@@ -160,11 +138,11 @@ def test_a_form_that_cannot_be_enforced_is_told():
 def test_encrypted_thoughts_go_back_as_they_came():
     """In their place among the others."""
     thoughts = [
-        ReasoningPart(signature="secret", id="redacted_thinking", provider="anthropic"),
-        ReasoningPart(text="", signature="signed", provider="anthropic"),
+        m.ReasoningPart(signature="secret", id="redacted_thinking", provider="anthropic"),
+        m.ReasoningPart(text="", signature="signed", provider="anthropic"),
     ]
     dialect = DIALECTS["anthropic"]
-    response = dialect.said(*thoughts, TextPart(text="Yes."))
+    response = dialect.said(*thoughts, m.TextPart(text="Yes."))
 
     again = read(claude(), dialect.whole(response))
     body = sent(claude(), *HELLO.messages, again, *HELLO.messages)
@@ -178,7 +156,7 @@ def test_encrypted_thoughts_go_back_as_they_came():
 
 def test_arguments_that_are_no_json_are_told_as_they_were():
     """The provider wants an object, and the model should see what it wrote."""
-    call = ToolCall(id="call_a", name="weather", arguments="{broken")
+    call = m.ToolCall(id="call_a", name="weather", arguments="{broken")
 
     body = sent(claude(), *HELLO.messages, DIALECTS["anthropic"].said(call, finish="tool_calls"), RETURN)
 
@@ -188,7 +166,7 @@ def test_arguments_that_are_no_json_are_told_as_they_were():
 def test_a_claude_that_refuses_is_an_error():
     """Its answer is none."""
     dialect = DIALECTS["anthropic"]
-    whole = dialect.whole(dialect.said(TextPart(text="I cannot."))) | {"stop_reason": "refusal"}
+    whole = dialect.whole(dialect.said(m.TextPart(text="I cannot."))) | {"stop_reason": "refusal"}
 
     with pytest.raises(UnexpectedModelBehavior, match="refused") as raised:
         read(claude(), whole)
@@ -198,7 +176,6 @@ def test_a_claude_that_refuses_is_an_error():
 
 def test_an_account_of_nothing_takes_back_no_tokens():
     """Servers like Anthropic's say what was read at the beginning, and nothing, as a number, at the end."""
-    decoder = claude().decoder()
     pieces = [
         {"type": "message_start", "message": {"content": [], "usage": {"input_tokens": 15, "output_tokens": 1}}},
         {
@@ -207,16 +184,14 @@ def test_an_account_of_nothing_takes_back_no_tokens():
             "usage": {"input_tokens": 0, "output_tokens": 7},
         },
     ]
-    for piece in pieces:
-        decoder.feed(ServerSentEvent(json.dumps(piece)))
 
-    assert decoder.finish().usage == Usage(requests=1, input_tokens=15, output_tokens=7)
+    _, response = heard(claude(), map(event, pieces))
+
+    assert response.usage == m.Usage(requests=1, input_tokens=15, output_tokens=7)
 
 
 def test_what_the_providers_own_tools_did_is_no_call_of_ours():
     """Also while it is streamed."""
-    codec = claude()
-    decoder, source = codec.decoder(), codec.events()
     started = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
     pieces = [
         {"type": "content_block_start", "index": 0, "content_block": started},
@@ -224,11 +199,8 @@ def test_what_the_providers_own_tools_did_is_no_call_of_ours():
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
         {"type": "message_stop"},
     ]
-    for piece in pieces:
-        for event in source.feed(f"data: {json.dumps(piece)}\n\n".encode()):
-            decoder.feed(event)
 
-    assert decoder.finish().parts == ()
+    assert heard(claude(), map(event, pieces))[1].parts == ()
 
 
 @pytest.mark.parametrize("url", ["https://api.anthropic.com", "https://api.anthropic.com/v1", "https://x.example/v1/"])
@@ -255,7 +227,7 @@ def test_an_older_gemini_with_tools_is_told_the_form():
 
 def test_single_options_can_be_added_to_a_geminis():
     """Without the others being lost."""
-    settings = ModelSettings(temperature=0.5, extra={"generationConfig": {"topK": 3}})
+    settings = m.ModelSettings(temperature=0.5, extra={"generationConfig": {"topK": 3}})
 
     assert sent(gemini(), settings=settings)["generationConfig"] == {"temperature": 0.5, "topK": 3}
 
@@ -333,14 +305,11 @@ def test_newer_reasons_of_a_gemini(reason, finish):
 def test_a_blocked_prompt_is_an_error():
     """With the reason, whole and streamed."""
     codec, body = gemini(), {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 3}}
-    decoder = codec.decoder()
-    for event in codec.events().feed(f"data: {json.dumps(body)}\n\n".encode()):
-        decoder.feed(event)
 
     with pytest.raises(UnexpectedModelBehavior, match="SAFETY"):
         read(codec, body)
     with pytest.raises(UnexpectedModelBehavior, match="SAFETY"):
-        decoder.finish()
+        heard(codec, [event(body)])
 
 
 @pytest.mark.parametrize("reason", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL"])
@@ -398,11 +367,11 @@ def test_ollama_is_told_the_form_beside_tools():
     assert "tools" not in sent(codec, tools=(TOOL,), tool_choice="none")
 
 
-@pytest.mark.parametrize("part", [ImagePart(url="https://example.com/a.png"), FilePart(data=b"%PDF-1")])
+@pytest.mark.parametrize("part", [m.ImagePart(url="https://example.com/a.png"), m.FilePart(data=b"%PDF-1")])
 def test_what_ollama_cannot_take_is_refused(part):
     """Before it is sent."""
     with pytest.raises(UsageError, match="takes images as data="):
-        sent(Chat("ollama:m", "m"), UserMessage.of(part))
+        sent(Chat("ollama:m", "m"), m.UserMessage.of(part))
 
 
 def test_ollamas_arguments_may_be_text():
@@ -416,11 +385,11 @@ def test_ollamas_arguments_may_be_text():
 
 def test_only_one_family_of_ollamas_models_has_degrees_of_thinking():
     """The others know yes and no."""
-    settings = ModelSettings(reasoning="high")
+    settings = m.ModelSettings(reasoning="high")
 
     assert sent(Chat("o:m", "qwen3"), settings=settings)["think"] is True
     assert sent(Chat("o:m", "gpt-oss:20b"), settings=settings)["think"] == "high"
-    assert sent(Chat("o:m", "gpt-oss:20b"), settings=ModelSettings(reasoning="off"))["think"] is False
+    assert sent(Chat("o:m", "gpt-oss:20b"), settings=m.ModelSettings(reasoning="off"))["think"] is False
 
 
 # ---- OpenAI and servers like it ------------------------------------------------------------------
@@ -444,7 +413,6 @@ def test_thoughts_go_back_under_the_name_they_came_by(name):
 def test_openrouters_account_of_thoughts_goes_back_as_it_was():
     """Streamed in pieces, which are joined."""
     codec = chat("https://openrouter.ai/api/v1")
-    decoder, source = codec.decoder(), codec.events()
     details = [
         {"type": "reasoning.text", "index": 0, "text": "Let "},
         {"type": "reasoning.text", "index": 0, "text": "me.", "signature": "signed"},
@@ -454,10 +422,7 @@ def test_openrouters_account_of_thoughts_goes_back_as_it_was():
     deltas = [*({"reasoning": each.get("text", ""), "reasoning_details": [each]} for each in details)]
     choices = [{"delta": delta} for delta in [*deltas, {"tool_calls": [call]}]]
     choices.append({"delta": {}, "finish_reason": "tool_calls"})
-    data = b"".join(f"data: {json.dumps({'choices': [choice]})}\n\n".encode() for choice in choices)
-    for event in source.feed(data + b"data: [DONE]\n\n"):
-        decoder.feed(event)
-    response = decoder.finish()
+    _, response = heard(codec, [event({"choices": [choice]}) for choice in choices])
 
     body = sent(codec, *HELLO.messages, response, RETURN)
 
@@ -470,8 +435,8 @@ def test_openrouters_account_of_thoughts_goes_back_as_it_was():
 
 def test_images_of_several_tools_follow_all_their_answers():
     """In a message of the user's, since every call must be answered first."""
-    image = ImagePart(data=b"\x89PNG\r\n\x1a\n")
-    first = RETURN.model_copy(update={"content": (TextPart(text="A map:"), image)})
+    image = m.ImagePart(data=b"\x89PNG\r\n\x1a\n")
+    first = RETURN.model_copy(update={"content": (m.TextPart(text="A map:"), image)})
     second = RETURN.model_copy(update={"tool_call_id": "call_b", "content": (image,)})
 
     body = sent(chat(), *HELLO.messages, DIALECTS["openai"].rich(), first, second)
@@ -490,7 +455,7 @@ def test_images_of_several_tools_follow_all_their_answers():
 )
 def test_how_hard_to_think_is_said_as_the_server_wants_it(url, said):
     """OpenRouter has an option of its own."""
-    body = sent(chat(url), settings=ModelSettings(reasoning="low"))
+    body = sent(chat(url), settings=m.ModelSettings(reasoning="low"))
 
     assert {name: value for name, value in body.items() if "reasoning" in name} == said
 
@@ -498,12 +463,12 @@ def test_how_hard_to_think_is_said_as_the_server_wants_it(url, said):
 def test_sound_and_files_of_text_have_forms_of_their_own():
     """Other files are files."""
     parts = [
-        FilePart(data=b"RIFF\0\0\0\0WAVE"),
-        FilePart(data=b"a,b", media_type="text/csv", name="a.csv"),
-        FilePart(data=b"%PDF-1", name="a.pdf"),
+        m.FilePart(data=b"RIFF\0\0\0\0WAVE"),
+        m.FilePart(data=b"a,b", media_type="text/csv", name="a.csv"),
+        m.FilePart(data=b"%PDF-1", name="a.pdf"),
     ]
 
-    content = sent(chat(), UserMessage.of(*parts))["messages"][0]["content"]
+    content = sent(chat(), m.UserMessage.of(*parts))["messages"][0]["content"]
 
     assert [part["type"] for part in content] == ["input_audio", "text", "file"]
     assert content[1]["text"] == "a.csv:\na,b"
@@ -512,7 +477,7 @@ def test_sound_and_files_of_text_have_forms_of_their_own():
 def test_the_responses_api_cannot_be_told_where_to_stop():
     """To leave it out would change the answer."""
     with pytest.raises(UsageError, match=r"settings\.stop"):
-        sent(Responses("openai-responses:m", "m"), settings=ModelSettings(stop=("x",)))
+        sent(Responses("openai-responses:m", "m"), settings=m.ModelSettings(stop=("x",)))
 
 
 def test_parts_of_one_thought_go_back_as_one():
@@ -547,10 +512,10 @@ def test_a_failed_answer_of_the_responses_api_is_its_error():
 
 def test_an_error_event_of_the_responses_api_may_have_a_number():
     """Servers in OpenAI's place number their codes."""
-    event = ServerSentEvent(json.dumps({"type": "error", "code": 429, "message": "Slow down."}))
+    error = {"type": "error", "code": 429, "message": "Slow down."}
 
     with pytest.raises(RateLimited, match="Slow down"):
-        Responses("openai-responses:m", "m").decoder().feed(event)
+        heard(Responses("openai-responses:m", "m"), [event(error)])
 
 
 def test_a_refusal_of_the_responses_api_is_an_error():
@@ -569,7 +534,7 @@ def test_a_repeated_attempt_is_an_event_of_the_run(provider, server):
     """With the model, what went wrong, and how long the wait is."""
     dialect = DIALECTS[provider]
     refused = answer({"error": {"message": "Slow down."}}, 429, {"retry-after": "0"})
-    server.will(refused, answer(dialect.whole(dialect.said(TextPart(text="Hello!")))))
+    server.will(refused, answer(dialect.whole(dialect.said(m.TextPart(text="Hello!")))))
     agent = Agent(dialect.model(server.url.removesuffix("/v1")))
 
     @cached_step(name="greet")

@@ -6,27 +6,14 @@ import json
 
 import pytest
 
+from agentflow import messages as m
 from agentflow.exceptions import ModelHTTPError
-from agentflow.messages import (
-    CachePoint,
-    FilePart,
-    ImagePart,
-    ModelRequest,
-    ModelSettings,
-    OutputSchema,
-    SystemMessage,
-    TextPart,
-    ToolCall,
-    ToolDefinition,
-    ToolReturn,
-    UserMessage,
-)
 
-from ._chat import HELLO
+from ._chat import HELLO, heard, read, sent
 from ._dialects import DIALECTS
 
 PNG = b"\x89PNG\r\n\x1a\n\x00canary"
-FORM = OutputSchema(
+FORM = m.OutputSchema(
     name="city",
     json_schema={
         "type": "object",
@@ -34,12 +21,12 @@ FORM = OutputSchema(
         "required": ["name"],
     },
 )
-WEATHER = ToolDefinition(
+WEATHER = m.ToolDefinition(
     name="weather",
     description="Tell the weather.",
     parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 )
-TODAY = ToolDefinition(name="today")
+TODAY = m.ToolDefinition(name="today")
 
 
 @pytest.fixture(params=DIALECTS)
@@ -48,23 +35,11 @@ def dialect(request):
     return DIALECTS[request.param]
 
 
-def heard(codec, chunks):
-    """The texts and the answer that the bytes of a stream amount to."""
-    decoder, source = codec.decoder(), codec.events()
-    texts = [text for chunk in chunks for item in source.feed(chunk) if (text := decoder.feed(item))]
-    return texts, decoder.finish()
-
-
-def sent(codec, *messages, stream=False, **fields):
-    """The JSON that is sent for a request."""
-    return json.loads(codec.encode(ModelRequest(messages=messages or HELLO.messages, **fields), stream=stream).body)
-
-
 def test_a_whole_answer_is_read_with_everything_in_it(dialect):
     """Reasoning, text, parallel calls, every kind of usage, the model, and why it stopped."""
     answer = dialect.rich()
 
-    assert dialect.codec().decode(json.dumps(dialect.whole(answer)).encode()) == answer
+    assert read(dialect.codec(), dialect.whole(answer)) == answer
 
 
 def test_a_streamed_answer_amounts_to_the_whole_one(dialect):
@@ -135,16 +110,16 @@ def test_why_the_model_stopped_is_read(dialect, finish):
     if finish == "content_filter" and dialect.provider in {"anthropic", "ollama"}:
         return  # they have no such ending
 
-    answer = dialect.said(TextPart(text="Hel"), finish=finish)
+    answer = dialect.said(m.TextPart(text="Hel"), finish=finish)
 
-    assert dialect.codec().decode(json.dumps(dialect.whole(answer)).encode()).finish_reason == finish
+    assert read(dialect.codec(), dialect.whole(answer)).finish_reason == finish
     assert heard(dialect.codec(), dialect.events(answer))[1].finish_reason == finish
 
 
 def test_what_the_model_said_goes_back_as_it_was(dialect):
     """A provider's own answer, read and sent again, has what it said, thought and signed; the result follows it."""
     answer = dialect.rich()
-    returns = [ToolReturn(tool_call_id=call.id, tool_name=call.name, content="Sunny.") for call in answer.tool_calls]
+    returns = [m.ToolReturn(tool_call_id=call.id, tool_name=call.name, content="Sunny.") for call in answer.tool_calls]
 
     body = sent(dialect.codec(), *HELLO.messages, answer, *returns, tools=(WEATHER,))
 
@@ -168,36 +143,36 @@ def test_another_providers_thoughts_are_not_sent(dialect):
 def test_images_and_files_are_sent_by_their_bytes(dialect):
     """In the user's messages, in their order."""
     if dialect.provider == "ollama":
-        file = FilePart(data=b"canary text", media_type="text/plain", name="notes.txt")
+        file = m.FilePart(data=b"canary text", media_type="text/plain", name="notes.txt")
     else:
-        file = FilePart(data=b"%PDF-canary", name="report.pdf")
-    message = UserMessage.of("What is this?", ImagePart(data=PNG), file)
+        file = m.FilePart(data=b"%PDF-canary", name="report.pdf")
+    message = m.UserMessage.of("What is this?", m.ImagePart(data=PNG), file)
 
     body = json.dumps(sent(dialect.codec(), message))
 
-    assert ImagePart(data=PNG).base64 in body
+    assert m.ImagePart(data=PNG).base64 in body
     assert (file.base64 in body) or ("canary text" in body)
 
 
 def test_an_image_that_a_tool_returns_is_sent(dialect):
     """Beside its text, wherever the provider has a place for it."""
-    call = ToolCall(id="call_a", name="weather", arguments="{}")
-    seen = ToolReturn(
-        tool_call_id="call_a", tool_name="weather", content=(TextPart(text="A map:"), ImagePart(data=PNG))
+    call = m.ToolCall(id="call_a", name="weather", arguments="{}")
+    seen = m.ToolReturn(
+        tool_call_id="call_a", tool_name="weather", content=(m.TextPart(text="A map:"), m.ImagePart(data=PNG))
     )
 
     body = json.dumps(sent(dialect.codec(), *HELLO.messages, dialect.said(call, finish="tool_calls"), seen))
 
     assert "A map:" in body
-    assert ImagePart(data=PNG).base64 in body
+    assert m.ImagePart(data=PNG).base64 in body
 
 
 def test_cache_marks_never_disturb(dialect):
     """Where the provider knows none there are none, and the text is whole."""
-    settings = ModelSettings(cache_prompt="1h")
-    message = UserMessage.of("A long book.", CachePoint(), "Who did it?")
+    settings = m.ModelSettings(cache_prompt="1h")
+    message = m.UserMessage.of("A long book.", m.CachePoint(), "Who did it?")
 
-    body = json.dumps(sent(dialect.codec(), SystemMessage(content="Be brief."), message, settings=settings))
+    body = json.dumps(sent(dialect.codec(), m.SystemMessage(content="Be brief."), message, settings=settings))
 
     assert "A long book." in body
     assert "Who did it?" in body
@@ -215,7 +190,7 @@ def test_a_form_is_enforced(dialect):
 
 def test_options_are_sent_in_the_providers_words(dialect):
     """Those that it has; what the user adds wins."""
-    settings = ModelSettings(temperature=0.5, max_tokens=77, top_p=0.9, extra={"user": "u1"})
+    settings = m.ModelSettings(temperature=0.5, max_tokens=77, top_p=0.9, extra={"user": "u1"})
 
     body = sent(dialect.codec(), settings=settings)
 
@@ -230,7 +205,7 @@ def test_how_hard_to_think_is_said_in_the_providers_words(dialect, reasoning):
     """Every provider has some way to say it."""
     plain = sent(dialect.codec())
 
-    assert sent(dialect.codec(), settings=ModelSettings(reasoning=reasoning)) != plain
+    assert sent(dialect.codec(), settings=m.ModelSettings(reasoning=reasoning)) != plain
 
 
 def test_the_key_is_in_a_header_only(dialect):

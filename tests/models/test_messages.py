@@ -8,79 +8,62 @@ import json
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from agentflow import messages as m
 from agentflow._keys import arguments_digest
 from agentflow._serialization import codec_for
-from agentflow.messages import (
-    CachePoint,
-    FilePart,
-    ImagePart,
-    Message,
-    ModelRequest,
-    ModelResponse,
-    ModelSettings,
-    OutputSchema,
-    ReasoningPart,
-    SystemMessage,
-    TextPart,
-    ToolCall,
-    ToolDefinition,
-    ToolReturn,
-    Usage,
-    UserMessage,
-)
 
 PNG = b"\x89PNG\r\n\x1a\n\x00"
 MESSAGES = (
-    SystemMessage(content="s"),
-    UserMessage(content="u\u2028\x00"),
-    UserMessage.of(
+    m.SystemMessage(content="s"),
+    m.UserMessage(content="u\u2028\x00"),
+    m.UserMessage.of(
         "What is this?",
-        CachePoint(ttl="1h"),
-        ImagePart(data=PNG, detail="low"),
-        ImagePart(url="https://example.com/a.png"),
-        FilePart(data=b"\x00\xff", media_type="application/x-thing", name="thing"),
+        m.CachePoint(ttl="1h"),
+        m.ImagePart(data=PNG, detail="low"),
+        m.ImagePart(url="https://example.com/a.png"),
+        m.FilePart(data=b"\x00\xff", media_type="application/x-thing", name="thing"),
     ),
-    ModelResponse(
+    m.ModelResponse(
         parts=(
-            ReasoningPart(text="r", signature="s", id="i", provider="p"),
-            TextPart(text="t"),
-            ToolCall(id="1", name="f", arguments="{broken", signature="s"),
+            m.ReasoningPart(text="r", signature="s", id="i", provider="p"),
+            m.TextPart(text="t"),
+            m.ToolCall(id="1", name="f", arguments="{broken", signature="s"),
         ),
-        usage=Usage(requests=1, input_tokens=2, output_tokens=3, cached_input_tokens=1, reasoning_tokens=1),
+        usage=m.Usage(requests=1, input_tokens=2, output_tokens=3, cached_input_tokens=1, reasoning_tokens=1),
         model="m",
         finish_reason="tool_calls",
         answered_by="m:n",
     ),
-    ToolReturn(tool_call_id="1", tool_name="f", content="no", is_error=True),
-    ToolReturn(tool_call_id="1", tool_name="f", content=(TextPart(text="seen"), ImagePart(data=PNG))),
+    m.ToolReturn(tool_call_id="1", tool_name="f", content="no", is_error=True),
+    m.ToolReturn(tool_call_id="1", tool_name="f", content=(m.TextPart(text="seen"), m.ImagePart(data=PNG))),
 )
-REQUEST = ModelRequest(
+REQUEST = m.ModelRequest(
     messages=MESSAGES,
-    tools=(ToolDefinition(name="f", description="d", parameters={"type": "object"}),),
+    tools=(m.ToolDefinition(name="f", description="d", parameters={"type": "object"}),),
     tool_choice="required",
-    output=OutputSchema(name="o", json_schema={"type": "object"}, strict=False),
-    settings=ModelSettings(temperature=0, stop=("x",), reasoning="low", cache_prompt="5m", extra={"a": [1]}),
+    output=m.OutputSchema(name="o", json_schema={"type": "object"}, strict=False),
+    settings=m.ModelSettings(temperature=0, stop=("x",), reasoning="low", cache_prompt="5m", extra={"a": [1]}),
 )
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.kind)
 def test_a_message_is_read_back_as_what_it_was(message):
     """Its kind tells which."""
-    adapter = TypeAdapter(Message)
+    adapter = TypeAdapter(m.Message)
 
     assert adapter.validate_json(adapter.dump_json(message)) == message
 
 
 def test_a_request_is_read_back_as_what_it_was():
     """With everything in it; its JSON does not depend on where it is made."""
-    again = ModelRequest.model_validate_json(REQUEST.model_dump_json())
+    again = m.ModelRequest.model_validate_json(REQUEST.model_dump_json())
 
     assert again == REQUEST
     assert again.model_dump_json() == REQUEST.model_dump_json()
 
 
 @pytest.mark.parametrize(
-    "value", [*MESSAGES, REQUEST, REQUEST.settings, Usage()], ids=lambda value: type(value).__name__
+    "value", [*MESSAGES, REQUEST, REQUEST.settings, m.Usage()], ids=lambda value: type(value).__name__
 )
 def test_values_are_frozen(value):
     """They are shared between threads and stored."""
@@ -93,13 +76,13 @@ def test_values_are_frozen(value):
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (ModelSettings, {"temprature": 1}),
-        (ModelSettings, {"max_tokens": 0}),
-        (ModelSettings, {"timeout": 0}),
-        (ModelResponse, {"finish_reason": "bored"}),
-        (ModelRequest, {"messages": (), "tool_choice": "maybe"}),
-        (ModelRequest, {"messages": ({"kind": "unknown"},)}),
-        (TextPart, {"text": "x", "kind": "tool_call"}),
+        (m.ModelSettings, {"temprature": 1}),
+        (m.ModelSettings, {"max_tokens": 0}),
+        (m.ModelSettings, {"timeout": 0}),
+        (m.ModelResponse, {"finish_reason": "bored"}),
+        (m.ModelRequest, {"messages": (), "tool_choice": "maybe"}),
+        (m.ModelRequest, {"messages": ({"kind": "unknown"},)}),
+        (m.TextPart, {"text": "x", "kind": "tool_call"}),
     ],
 )
 def test_mistakes_are_refused(kind, fields):
@@ -110,34 +93,36 @@ def test_mistakes_are_refused(kind, fields):
 
 def test_a_response_gives_its_text_and_its_calls():
     """Whatever their order."""
-    parts = (ToolCall(name="f"), TextPart(text="a"), ToolCall(name="g"), TextPart(text="b"))
-    response = ModelResponse(parts=parts)
+    parts = (m.ToolCall(name="f"), m.TextPart(text="a"), m.ToolCall(name="g"), m.TextPart(text="b"))
+    response = m.ModelResponse(parts=parts)
 
     assert response.text == "ab"
     assert [call.name for call in response.tool_calls] == ["f", "g"]
-    assert ModelResponse().text == ""
+    assert m.ModelResponse().text == ""
 
 
 def test_usage_adds_up():
     """Every count; shares are not counted twice."""
-    one = Usage(requests=1, input_tokens=10, output_tokens=20, cached_input_tokens=3, reasoning_tokens=4)
+    one = m.Usage(requests=1, input_tokens=10, output_tokens=20, cached_input_tokens=3, reasoning_tokens=4)
 
-    assert one + one == Usage(requests=2, input_tokens=20, output_tokens=40, cached_input_tokens=6, reasoning_tokens=8)
-    assert sum([one, one], Usage()) == one + one
+    assert one + one == m.Usage(
+        requests=2, input_tokens=20, output_tokens=40, cached_input_tokens=6, reasoning_tokens=8
+    )
+    assert sum([one, one], m.Usage()) == one + one
     assert one.total_tokens == 30
 
 
 def test_a_call_can_be_written_in_python():
     """Also with an argument called `name`; what JSON cannot say is refused."""
-    assert ToolCall.of("f", name="é", n=[1]) == ToolCall(name="f", arguments='{"name": "é", "n": [1]}')
+    assert m.ToolCall.of("f", name="é", n=[1]) == m.ToolCall(name="f", arguments='{"name": "é", "n": [1]}')
     with pytest.raises(TypeError):
-        ToolCall.of("f", x=object())
+        m.ToolCall.of("f", x=object())
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.kind)
 def test_a_message_is_json_in_every_form(message):
     """Also as a dict, with the bytes of images as text, so that any writer of JSON can keep it."""
-    adapter = TypeAdapter(Message)
+    adapter = TypeAdapter(m.Message)
 
     written = json.dumps(adapter.dump_python(message))
 
@@ -157,7 +142,7 @@ def test_a_message_can_be_an_argument_and_a_result_of_a_step(message):
 
 def test_images_with_other_bytes_have_other_keys():
     """Images count by what they show."""
-    one, other = ImagePart(data=PNG), ImagePart(data=PNG + b"\x01")
+    one, other = m.ImagePart(data=PNG), m.ImagePart(data=PNG + b"\x01")
 
     assert arguments_digest("test", {"x": one}) != arguments_digest("test", {"x": other})
 
@@ -165,16 +150,16 @@ def test_images_with_other_bytes_have_other_keys():
 @pytest.mark.parametrize(
     ("part", "kind"),
     [
-        (ImagePart(data=PNG), "image/png"),
-        (ImagePart(data=b"\xff\xd8\xff\xe0"), "image/jpeg"),
-        (ImagePart(data=b"GIF89a"), "image/gif"),
-        (ImagePart(data=b"RIFF\x00\x00\x00\x00WEBPVP8 "), "image/webp"),
-        (ImagePart(url="https://example.com/a.JPG?size=2"), "image/jpeg"),
-        (ImagePart(url="https://example.com/a"), None),
-        (ImagePart(data=PNG, media_type="image/x-mine"), "image/x-mine"),
-        (FilePart(data=b"%PDF-1.4"), "application/pdf"),
-        (FilePart(data=b"RIFF\x00\x00\x00\x00WAVEfmt "), "audio/wav"),
-        (FilePart(url="https://example.com/a.wav"), "audio/wav"),
+        (m.ImagePart(data=PNG), "image/png"),
+        (m.ImagePart(data=b"\xff\xd8\xff\xe0"), "image/jpeg"),
+        (m.ImagePart(data=b"GIF89a"), "image/gif"),
+        (m.ImagePart(data=b"RIFF\x00\x00\x00\x00WEBPVP8 "), "image/webp"),
+        (m.ImagePart(url="https://example.com/a.JPG?size=2"), "image/jpeg"),
+        (m.ImagePart(url="https://example.com/a"), None),
+        (m.ImagePart(data=PNG, media_type="image/x-mine"), "image/x-mine"),
+        (m.FilePart(data=b"%PDF-1.4"), "application/pdf"),
+        (m.FilePart(data=b"RIFF\x00\x00\x00\x00WAVEfmt "), "audio/wav"),
+        (m.FilePart(url="https://example.com/a.wav"), "audio/wav"),
     ],
 )
 def test_the_media_type_is_found_where_it_can_be_known(part, kind):
@@ -194,18 +179,18 @@ def test_the_media_type_is_found_where_it_can_be_known(part, kind):
 def test_an_image_that_no_provider_could_use_is_refused(fields, said):
     """With what to write instead."""
     with pytest.raises(ValidationError, match=said):
-        ImagePart(**fields)
+        m.ImagePart(**fields)
 
 
 def test_a_large_image_does_not_flood_what_shows_it():
     """Its repr says how large it is."""
-    assert repr(UserMessage.of(ImagePart(data=PNG * 1000))).count("9000 bytes") == 1
-    assert len(repr(ImagePart(data=PNG * 1000))) < 100
+    assert repr(m.UserMessage.of(m.ImagePart(data=PNG * 1000))).count("9000 bytes") == 1
+    assert len(repr(m.ImagePart(data=PNG * 1000))) < 100
 
 
 def test_bytes_given_as_base64_are_the_bytes():
     """As they come out of JSON."""
-    assert ImagePart(data=base64.b64encode(PNG).decode()) == ImagePart(data=PNG)
+    assert m.ImagePart(data=base64.b64encode(PNG).decode()) == m.ImagePart(data=PNG)
 
 
 def test_a_file_is_read_from_its_path(tmp_path):
@@ -213,7 +198,7 @@ def test_a_file_is_read_from_its_path(tmp_path):
     path = tmp_path / "report.csv"
     path.write_bytes(b"a,b")
 
-    file = FilePart.from_path(path)
+    file = m.FilePart.from_path(path)
 
     assert (file.data, file.name, file.media_type) == (b"a,b", "report.csv", "text/csv")
     assert file.address == "data:text/csv;base64,YSxi"
@@ -221,14 +206,14 @@ def test_a_file_is_read_from_its_path(tmp_path):
 
 def test_the_text_of_a_message_leaves_out_its_other_parts():
     """Parts are there also where the content is one text."""
-    assert UserMessage.of("a", ImagePart(data=PNG), "b").text == "ab"
-    assert UserMessage.of("a").parts == (TextPart(text="a"),)
-    assert ToolReturn(tool_call_id="", tool_name="f", content=(TextPart(text="x"),)).text == "x"
-    assert ModelResponse(parts=(ReasoningPart(text="hm"), TextPart(text="x"))).text == "x"
+    assert m.UserMessage.of("a", m.ImagePart(data=PNG), "b").text == "ab"
+    assert m.UserMessage.of("a").parts == (m.TextPart(text="a"),)
+    assert m.ToolReturn(tool_call_id="", tool_name="f", content=(m.TextPart(text="x"),)).text == "x"
+    assert m.ModelResponse(parts=(m.ReasoningPart(text="hm"), m.TextPart(text="x"))).text == "x"
 
 
 def test_usages_are_added_in_every_kind():
     """None of the fields is forgotten."""
-    one = Usage(**{name: place for place, name in enumerate(Usage.model_fields, start=1)})
+    one = m.Usage(**{name: place for place, name in enumerate(m.Usage.model_fields, start=1)})
 
     assert (one + one).model_dump() == {name: 2 * value for name, value in one.model_dump().items()}

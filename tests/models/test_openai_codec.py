@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agentflow import messages as m
 from agentflow.exceptions import (
     AuthenticationFailed,
     ModelError,
@@ -15,42 +16,27 @@ from agentflow.exceptions import (
     UnexpectedModelBehavior,
     UsageError,
 )
-from agentflow.messages import (
-    ModelRequest,
-    ModelResponse,
-    ModelSettings,
-    OutputSchema,
-    SystemMessage,
-    TextPart,
-    ToolCall,
-    ToolDefinition,
-    ToolReturn,
-    Usage,
-    UserMessage,
-)
 from agentflow.models._sse import EventParser
 from agentflow.models.openai import ChatCompletions
 
+from . import _chat
 from ._chat import HELLO, completion, delta, event, stream_of, usage
 
 CODEC = ChatCompletions("openai:gpt-4o-mini", "gpt-4o-mini", api_key="sk-canary-0001")
 LOCAL = ChatCompletions("openai:llama", "llama", "http://localhost:11434/v1/")
-LOOKUP = ToolDefinition(
+LOOKUP = m.ToolDefinition(
     name="lookup", description="Look it up.", parameters={"type": "object", "properties": {"q": {}}}
 )
 
 
-def sent(codec=CODEC, *, stream=False, messages=HELLO.messages, **fields) -> dict[str, Any]:
+def sent(codec=CODEC, *, messages=(), **fields) -> dict[str, Any]:
     """The JSON that is sent for a request."""
-    return json.loads(codec.encode(ModelRequest(messages=messages, **fields), stream=stream).body)
+    return _chat.sent(codec, *messages, **fields)
 
 
-def heard(*pieces, done=True) -> tuple[list[str], ModelResponse]:
+def heard(*pieces, done=True) -> tuple[list[str], m.ModelResponse]:
     """The texts and the answer that the events of a stream amount to."""
-    decoder, parser = CODEC.decoder(), EventParser()
-    data = b"".join(event(piece) for piece in pieces) + (event("[DONE]") if done else b"")
-    texts = [text for item in parser.feed(data) if (text := decoder.feed(item))]
-    return texts, decoder.finish()
+    return _chat.heard(CODEC, [*map(event, pieces), *([event("[DONE]")] if done else [])])
 
 
 def call_piece(index=None, call_id=None, name=None, arguments=None):
@@ -99,15 +85,19 @@ def test_the_address_is_built_from_the_base(base_url, url):
 def test_every_message_has_its_form():
     """All kinds of messages, in their order."""
     messages = (
-        SystemMessage(content="Be brief."),
-        UserMessage(content="Où?\ud800"),
-        ModelResponse(
-            parts=(TextPart(text="Let me "), TextPart(text="see."), ToolCall(id="1", name="f", arguments='{"a":1}'))
+        m.SystemMessage(content="Be brief."),
+        m.UserMessage(content="Où?\ud800"),
+        m.ModelResponse(
+            parts=(
+                m.TextPart(text="Let me "),
+                m.TextPart(text="see."),
+                m.ToolCall(id="1", name="f", arguments='{"a":1}'),
+            )
         ),
-        ToolReturn(tool_call_id="1", tool_name="f", content="here"),
-        ModelResponse(parts=(ToolCall(id="2", name="f"), ToolCall(id="3", name="g"))),
-        ToolReturn(tool_call_id="2", tool_name="f", content="no", is_error=True),
-        ModelResponse(),
+        m.ToolReturn(tool_call_id="1", tool_name="f", content="here"),
+        m.ModelResponse(parts=(m.ToolCall(id="2", name="f"), m.ToolCall(id="3", name="g"))),
+        m.ToolReturn(tool_call_id="2", tool_name="f", content="no", is_error=True),
+        m.ModelResponse(),
     )
 
     assert sent(messages=messages)["messages"] == [
@@ -134,7 +124,7 @@ def test_every_message_has_its_form():
 
 def test_tools_are_functions():
     """A tool without parameters still has an object for them."""
-    body = sent(tools=(LOOKUP, ToolDefinition(name="now")))
+    body = sent(tools=(LOOKUP, m.ToolDefinition(name="now")))
 
     assert body["tools"] == [
         {"type": "function", "function": LOOKUP.model_dump()},
@@ -152,12 +142,12 @@ def test_a_choice_of_tools_needs_tools(choice):
 
 def test_settings_are_named_as_the_provider_names_them():
     """What is set is sent; `extra` wins over everything; the timeout is for the transport."""
-    settings = ModelSettings(
+    settings = m.ModelSettings(
         temperature=0.0, max_tokens=9, top_p=0.5, seed=0, stop=("\n",), timeout=3.5, extra={"top_p": 1, "user": "u"}
     )
 
     body = sent(settings=settings)
-    call = CODEC.encode(ModelRequest(messages=HELLO.messages, settings=settings), stream=False)
+    call = CODEC.encode(m.ModelRequest(messages=HELLO.messages, settings=settings), stream=False)
 
     assert body == {
         **sent(),
@@ -173,7 +163,7 @@ def test_settings_are_named_as_the_provider_names_them():
 
 def test_extra_wins_over_everything():
     """Also over what the request itself says."""
-    body = sent(tools=(LOOKUP,), settings=ModelSettings(extra={"model": "other", "tools": [], "messages": []}))
+    body = sent(tools=(LOOKUP,), settings=m.ModelSettings(extra={"model": "other", "tools": [], "messages": []}))
 
     assert body == {"model": "other", "tools": [], "messages": []}
 
@@ -190,7 +180,7 @@ def test_extra_wins_over_everything():
 )
 def test_the_token_limit_has_the_name_that_the_server_knows(base_url, name):
     """OpenAI's newer models refuse the old name, other servers do not know the new one."""
-    body = sent(ChatCompletions("n", "m", base_url), settings=ModelSettings(max_tokens=9))
+    body = sent(ChatCompletions("n", "m", base_url), settings=m.ModelSettings(max_tokens=9))
 
     assert body[name] == 9
     assert len({"max_tokens", "max_completion_tokens"} & body.keys()) == 1
@@ -199,14 +189,14 @@ def test_the_token_limit_has_the_name_that_the_server_knows(base_url, name):
 def test_a_stream_asks_for_its_usage():
     """Without the option there would be none; `extra` can take it back."""
     assert sent(stream=True) == {**sent(), "stream": True, "stream_options": {"include_usage": True}}
-    assert sent(stream=True, settings=ModelSettings(extra={"stream_options": {}}))["stream_options"] == {}
+    assert sent(stream=True, settings=m.ModelSettings(extra={"stream_options": {}}))["stream_options"] == {}
 
 
 def test_a_schema_is_strict_where_it_can_be():
     """The strict form is sent as such."""
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}}
 
-    form = sent(output=OutputSchema(name="Answer[int]!", json_schema=schema))["response_format"]
+    form = sent(output=m.OutputSchema(name="Answer[int]!", json_schema=schema))["response_format"]
 
     assert form == {
         "type": "json_schema",
@@ -230,7 +220,9 @@ def test_a_schema_is_strict_where_it_can_be():
 )
 def test_another_schema_is_sent_as_it_is(schema, strict):
     """And not called strict."""
-    form = sent(output=OutputSchema(name="x" * 99, json_schema=schema, strict=strict))["response_format"]["json_schema"]
+    form = sent(output=m.OutputSchema(name="x" * 99, json_schema=schema, strict=strict))["response_format"][
+        "json_schema"
+    ]
 
     assert form == {"name": "x" * 64, "strict": False, "schema": schema}
 
@@ -239,7 +231,7 @@ def test_another_schema_is_sent_as_it_is(schema, strict):
 def test_what_json_cannot_say_is_refused(value):
     """Before anything is sent."""
     with pytest.raises(UsageError, match=r"settings\.extra"):
-        sent(settings=ModelSettings(extra={"x": value}))
+        sent(settings=m.ModelSettings(extra={"x": value}))
 
 
 # ---- what comes back, whole ----------------------------------------------------------------------
@@ -247,7 +239,7 @@ def test_what_json_cannot_say_is_refused(value):
 
 def decoded(**choice):
     """What a complete answer with this choice means."""
-    return CODEC.decode(json.dumps({"model": "m-1", "choices": [{"index": 0, **choice}]}).encode())
+    return _chat.read(CODEC, {"model": "m-1", "choices": [{"index": 0, **choice}]})
 
 
 def test_a_text_answer():
@@ -255,9 +247,9 @@ def test_a_text_answer():
     details = {"prompt_tokens_details": {"cached_tokens": 2}, "completion_tokens_details": {"reasoning_tokens": 3}}
     body = completion("Hi", usage={"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12, **details})
 
-    assert CODEC.decode(json.dumps(body).encode()) == ModelResponse(
-        parts=(TextPart(text="Hi"),),
-        usage=Usage(requests=1, input_tokens=7, output_tokens=5, cached_input_tokens=2, reasoning_tokens=3),
+    assert _chat.read(CODEC, body) == m.ModelResponse(
+        parts=(m.TextPart(text="Hi"),),
+        usage=m.Usage(requests=1, input_tokens=7, output_tokens=5, cached_input_tokens=2, reasoning_tokens=3),
         model="m-1",
         finish_reason="stop",
     )
@@ -266,7 +258,7 @@ def test_a_text_answer():
 @pytest.mark.parametrize("said", [None, {"prompt_tokens": None, "prompt_tokens_details": None}, {}])
 def test_missing_usage_is_a_request_all_the_same(said):
     """Requests are counted by us."""
-    assert CODEC.decode(json.dumps(completion(usage=said)).encode()).usage == Usage(requests=1)
+    assert _chat.read(CODEC, completion(usage=said)).usage == m.Usage(requests=1)
 
 
 @pytest.mark.parametrize(
@@ -309,9 +301,9 @@ def test_tool_calls():
     response = decoded(message={"content": "See:", "tool_calls": calls}, finish_reason="stop")
 
     text, first, second = response.parts
-    assert text == TextPart(text="See:")
-    assert first == ToolCall(id="a", name="f", arguments='{"x": 1}')
-    assert second == ToolCall(id=second.id, name="g", arguments="{}")
+    assert text == m.TextPart(text="See:")
+    assert first == m.ToolCall(id="a", name="f", arguments='{"x": 1}')
+    assert second == m.ToolCall(id=second.id, name="g", arguments="{}")
     assert response.finish_reason == "tool_calls"
 
 
@@ -331,7 +323,7 @@ def test_arguments_may_be_an_object(arguments):
     """The format says text; llama.cpp has sent what the text would say."""
     calls = [{"id": "a", "function": {"name": "f", "arguments": arguments}}]
 
-    assert decoded(message={"tool_calls": calls}).tool_calls == (ToolCall(id="a", name="f", arguments='{"x": 1}'),)
+    assert decoded(message={"tool_calls": calls}).tool_calls == (m.ToolCall(id="a", name="f", arguments='{"x": 1}'),)
 
 
 @pytest.mark.parametrize(
@@ -340,14 +332,14 @@ def test_arguments_may_be_an_object(arguments):
 )
 def test_content_has_many_forms(content, parts):
     """None, nothing, or a list of texts."""
-    assert decoded(message={"content": content}).parts == tuple(TextPart(text=text) for text in parts)
+    assert decoded(message={"content": content}).parts == tuple(m.TextPart(text=text) for text in parts)
 
 
 def test_only_the_first_of_several_answers_counts():
     """`n` in `extra` does not mix answers."""
     choices = [{"index": 1, "message": {"content": "b"}}, {"index": 0, "message": {"content": "a"}}]
 
-    assert CODEC.decode(json.dumps({"choices": choices}).encode()).text == "a"
+    assert _chat.read(CODEC, {"choices": choices}).text == "a"
 
 
 def test_a_refusal_is_an_error_with_the_text():
@@ -396,7 +388,7 @@ def test_something_else_is_an_error(body):
 )
 def test_an_error_in_place_of_an_answer(error, kind, status):
     """It means what its status would have meant, whole or streamed."""
-    for read in (lambda: CODEC.decode(json.dumps({"error": error}).encode()), lambda: heard({"error": error})):
+    for read in (lambda: _chat.read(CODEC, {"error": error}), lambda: heard({"error": error})):
         with pytest.raises(ModelHTTPError) as raised:
             read()
         assert type(raised.value) is kind
@@ -407,7 +399,7 @@ def test_an_error_may_be_the_whole_object():
     """As vLLM has sent it; it is neither no completion nor an early end."""
     error = {"object": "error", "message": "Too long.", "type": "BadRequestError", "code": 400}
 
-    for read in (lambda: CODEC.decode(json.dumps(error).encode()), lambda: heard(error)):
+    for read in (lambda: _chat.read(CODEC, error), lambda: heard(error)):
         with pytest.raises(ModelHTTPError, match="Too long") as raised:
             read()
         assert raised.value.status == 400
@@ -450,9 +442,9 @@ def test_a_stream_amounts_to_an_answer():
     )
 
     assert texts == ["Hel", "lo"]
-    assert response == ModelResponse(
-        parts=(TextPart(text="Hello"),),
-        usage=Usage(requests=1, input_tokens=1, output_tokens=2),
+    assert response == m.ModelResponse(
+        parts=(m.TextPart(text="Hello"),),
+        usage=m.Usage(requests=1, input_tokens=1, output_tokens=2),
         model="m-1",
         finish_reason="stop",
     )
@@ -479,7 +471,7 @@ def test_usage_may_stand_in_the_choice():
     """Moonshot says it there."""
     last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"completion_tokens": 5}}]}
 
-    assert heard(delta(content="Hi"), last)[1].usage == Usage(requests=1, output_tokens=5)
+    assert heard(delta(content="Hi"), last)[1].usage == m.Usage(requests=1, output_tokens=5)
 
 
 def test_an_event_without_data_says_nothing():
@@ -498,8 +490,8 @@ def test_parallel_tool_calls_are_put_together_by_index():
     )
 
     assert response.tool_calls == (
-        ToolCall(id="a", name="f", arguments='{"x":1}'),
-        ToolCall(id="b", name="g", arguments='{"y":2}'),
+        m.ToolCall(id="a", name="f", arguments='{"x":1}'),
+        m.ToolCall(id="b", name="g", arguments='{"y":2}'),
     )
 
 
@@ -526,7 +518,7 @@ def test_servers_that_number_calls_badly(pieces):
     """Each of these was seen at some compatible server."""
     _, response = heard(*(delta(tool_calls=[piece]) for piece in pieces), delta("tool_calls"))
 
-    assert response.tool_calls == (ToolCall(id="a", name="f"), ToolCall(id="b", name="g"))
+    assert response.tool_calls == (m.ToolCall(id="a", name="f"), m.ToolCall(id="b", name="g"))
 
 
 @pytest.mark.parametrize(
@@ -547,12 +539,10 @@ def test_a_truncated_stream_is_no_answer(pieces):
 
 def test_a_stream_with_a_reason_is_an_answer_without_done():
     """Several servers leave it out, or the blank line after it; a connection that breaks there is an error all the same."""
-    decoder, parser = CODEC.decoder(), EventParser()
-    texts = [decoder.feed(item) for item in parser.feed(b"".join(stream_of("Hello"))[:-1])]
+    data = b"".join(stream_of("Hello"))
 
-    assert texts == ["Hello", ""]
-    assert not decoder.complete
-    assert decoder.finish().text == "Hello"
+    assert _chat.heard(CODEC, [data.removesuffix(event("[DONE]"))])[1].text == "Hello"
+    assert _chat.heard(CODEC, [data[:-1]])[1].text == "Hello"
 
 
 def test_a_stream_that_is_done_without_a_reason_is_no_answer():
@@ -580,8 +570,9 @@ def test_an_event_that_is_no_piece_is_an_error():
 def test_nothing_counts_after_done():
     """A stream is over when it says so."""
     decoder = CODEC.decoder()
-    parser = EventParser()
-    for item in parser.feed(b"".join(stream_of("Hello")) + event(delta(content="more")) + event({"error": "x"})):
+    for item in EventParser().feed(
+        b"".join([*stream_of("Hello"), event(delta(content="more")), event({"error": "x"})])
+    ):
         decoder.feed(item)
 
     assert decoder.complete

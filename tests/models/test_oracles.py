@@ -13,33 +13,21 @@ from itertools import product
 import pytest
 from pydantic import TypeAdapter
 
-from agentflow.messages import (
-    CachePoint,
-    FilePart,
-    ImagePart,
-    ModelRequest,
-    ModelSettings,
-    OutputSchema,
-    SystemMessage,
-    TextPart,
-    ToolDefinition,
-    ToolReturn,
-    UserMessage,
-)
+from agentflow import messages as m
 
 from ._dialects import DIALECTS
 
 pytestmark = pytest.mark.slow
 
 PNG = b"\x89PNG\r\n\x1a\n"
-LOOKUP = ToolDefinition(
+LOOKUP = m.ToolDefinition(
     name="lookup", description="Look it up.", parameters={"type": "object", "properties": {"q": {"type": "string"}}}
 )
-FORM = OutputSchema(
+FORM = m.OutputSchema(
     name="city",
     json_schema={"type": "object", "properties": {"name": {"type": "string", "minLength": 1}}, "required": ["name"]},
 )
-SETTINGS = ModelSettings(
+SETTINGS = m.ModelSettings(
     temperature=0.5, max_tokens=77, top_p=0.9, parallel_tool_calls=True, reasoning="low", cache_prompt="1h"
 )
 
@@ -53,26 +41,26 @@ def dialect(request):
 def conversation(dialect):
     """Everything that can be said to this provider."""
     answer = dialect.rich()
-    files = [FilePart(data=b"a,b", media_type="text/plain", name="a.txt")]
-    images = [ImagePart(data=PNG, detail="low")]
+    files = [m.FilePart(data=b"a,b", media_type="text/plain", name="a.txt")]
+    images = [m.ImagePart(data=PNG, detail="low")]
     if dialect.provider != "ollama":
-        files += [FilePart(data=b"%PDF-1.7", name="a.pdf"), FilePart(url="https://example.com/a.pdf")]
-        images += [ImagePart(url="https://example.com/a.png")]
+        files += [m.FilePart(data=b"%PDF-1.7", name="a.pdf"), m.FilePart(url="https://example.com/a.pdf")]
+        images += [m.ImagePart(url="https://example.com/a.png")]
     if dialect.provider == "openai":
-        files = [*files[:-1], FilePart(data=b"RIFF\0\0\0\0WAVE")]
+        files = [*files[:-1], m.FilePart(data=b"RIFF\0\0\0\0WAVE")]
     first, second = answer.tool_calls
     return (
-        SystemMessage(content="Be brief."),
-        UserMessage.of("What is this?", CachePoint(), *images, *files),
+        m.SystemMessage(content="Be brief."),
+        m.UserMessage.of("What is this?", m.CachePoint(), *images, *files),
         answer,
-        ToolReturn(tool_call_id=first.id, tool_name=first.name, content='{"sun": true}'),
-        ToolReturn(
+        m.ToolReturn(tool_call_id=first.id, tool_name=first.name, content='{"sun": true}'),
+        m.ToolReturn(
             tool_call_id=second.id,
             tool_name=second.name,
-            content=(TextPart(text="A map:"), ImagePart(data=PNG)),
+            content=(m.TextPart(text="A map:"), m.ImagePart(data=PNG)),
             is_error=True,
         ),
-        UserMessage(content="And?"),
+        m.UserMessage(content="And?"),
     )
 
 
@@ -158,11 +146,11 @@ OLDER = {"anthropic": "claude-3-5-haiku-latest", "google": "gemini-2.5-flash", "
 @pytest.mark.parametrize("tool_choice", ["auto", "required", "none"])
 def test_what_is_sent_is_what_the_library_would_send(dialect, tool_choice, stream):
     """For every choice of tools, output and settings, to a new model and to an old one."""
-    outputs, settings = (None, FORM), (ModelSettings(), SETTINGS, ModelSettings(reasoning="off"))
+    outputs, settings = (None, FORM), (m.ModelSettings(), SETTINGS, m.ModelSettings(reasoning="off"))
     names = {dialect.model_name, OLDER.get(dialect.provider, "m-1")}
     for model, output, chosen, tools in product(names, outputs, settings, ((), (LOOKUP,))):
         codec = dialect.codec_class("x:y", model, api_key="k")
-        asked = ModelRequest(
+        asked = m.ModelRequest(
             messages=conversation(dialect), tools=tools, tool_choice=tool_choice, output=output, settings=chosen
         )
 
