@@ -6,10 +6,15 @@ import ipaddress
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from agentflow._settings import using_store
+from agentflow.stores import DiskStore, MemoryStore, Store
+from tests._ways import WAYS, Ask
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 
@@ -29,6 +34,42 @@ def pytest_configure(config: pytest.Config) -> None:
     # Under pytest-xdist the reports of all workers arrive in the controller, which is the one to judge.
     if config.getoption("--strict-skips") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(StrictSkips(ALLOWED_SKIPS.read_text(encoding="utf-8")))
+
+
+@pytest.fixture(params=WAYS)
+def ask(request: pytest.FixtureRequest) -> Ask:
+    """One of the four ways to run an agent, awaited."""
+    return WAYS[request.param]
+
+
+@pytest.fixture(params=["memory", "disk"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Both stores, each fresh, as the default of the process."""
+    fresh: Store = MemoryStore() if request.param == "memory" else DiskStore(tmp_path / "store", durability="process")
+    with using_store(fresh):
+        yield fresh
+    fresh.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[DiskStore]:
+    """A fresh store on disk, as the default of the process."""
+    fresh = DiskStore(tmp_path / "store", durability="process")
+    with using_store(fresh):
+        yield fresh
+    fresh.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with 2 MB."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(directory)]
+    if os.geteuid() != 0 or subprocess.run(mounted, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small file system")
+    yield directory
+    subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
 class StrictSkips:

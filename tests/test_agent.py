@@ -10,7 +10,7 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
 import pytest
@@ -45,9 +45,10 @@ from agentflow.messages import (
 from agentflow.models._base import AsyncModelStream, Model
 from agentflow.models._scripted import FunctionModel, ScriptedModel
 from agentflow.tools import tool
+from tests._ways import WAYS, Ask
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
 
 class City(BaseModel):
@@ -61,40 +62,6 @@ def scripted(*answers: Any, name: str = "scripted") -> ScriptedModel:
 
 def call(identity: str, name: str, arguments: str = "{}") -> ToolCall:
     return ToolCall(id=identity, name=name, arguments=arguments)
-
-
-Ask: TypeAlias = "Callable[[Agent[Any], Any], Awaitable[AgentResult[Any]]]"
-
-
-async def by_run(agent: Agent[Any], prompt: str) -> AgentResult[Any]:
-    return agent.run(prompt)
-
-
-async def by_arun(agent: Agent[Any], prompt: str) -> AgentResult[Any]:
-    return await agent.arun(prompt)
-
-
-async def by_stream(agent: Agent[Any], prompt: str) -> AgentResult[Any]:
-    stream = agent.stream(prompt)
-    for _ in stream:
-        pass
-    return stream.result
-
-
-async def by_astream(agent: Agent[Any], prompt: str) -> AgentResult[Any]:
-    async with agent.astream(prompt) as stream:
-        async for _ in stream:
-            pass
-    return stream.result
-
-
-ways = {"run": by_run, "arun": by_arun, "stream": by_stream, "astream": by_astream}
-
-
-@pytest.fixture(params=ways)
-def ask(request: pytest.FixtureRequest) -> Ask:
-    """One of the four ways to run an agent."""
-    return ways[request.param]
 
 
 # --- the run
@@ -383,7 +350,7 @@ async def test_async_calls_of_one_turn_run_at_once(way: str) -> None:
         met.wait()
         return "two"
 
-    result = await ways[way](
+    result = await WAYS[way](
         Agent(scripted([call("1", "first"), call("2", "second")], "done"), tools=[first, second]), "?"
     )
 
@@ -753,7 +720,7 @@ async def test_a_crash_in_the_ninth_tool_call_resumes_at_the_ninth(ask: Ask) -> 
     assert len(result.tool_calls) == 10
 
 
-@pytest.mark.parametrize("first", ways)
+@pytest.mark.parametrize("first", WAYS)
 async def test_what_one_way_asked_every_way_replays(ask: Ask, first: str) -> None:
     """A remembered run is replayed whole, without a request and without cost, from whichever way it was recorded."""
     memory = Memory()
@@ -764,7 +731,7 @@ async def test_what_one_way_asked_every_way_replays(ask: Ask, first: str) -> Non
     model = scripted(["Let me see.", call("1", "fine")], ["It ", "is."])
     agent = Agent(model, tools=[fine])
     with memory.attempt():
-        original = await ways[first](agent, "?")
+        original = await WAYS[first](agent, "?")
 
     with memory.attempt():
         replayed = await ask(agent, "?")
@@ -812,7 +779,7 @@ async def test_an_answer_is_saved_before_anything_is_done_with_it(ask: Ask) -> N
     with memory.attempt():
         await ask(Agent(scripted(call("1", "look"), "done"), tools=[look]), "?")
 
-    saved = "asaved" if ask in (by_arun, by_astream) else "saved"
+    saved = "asaved" if ask in (WAYS["arun"], WAYS["astream"]) else "saved"
     assert memory.log == ["slot", saved, "tool", "slot", saved]
 
 
@@ -961,7 +928,7 @@ async def test_fifty_tasks_share_one_agent() -> None:
     """Every run gets the answer to its own prompt, streamed or not."""
     agent = Agent(FunctionModel(slow_echo), tools=[twice])
 
-    results = await asyncio.gather(*(ways["arun" if n % 2 else "astream"](agent, f"w{n},") for n in range(50)))
+    results = await asyncio.gather(*(WAYS["arun" if n % 2 else "astream"](agent, f"w{n},") for n in range(50)))
 
     assert [result.output for result in results] == [f"w{n},w{n}," for n in range(50)]
     assert all(len(result.messages) == 4 and result.usage.requests == 2 for result in results)

@@ -21,29 +21,9 @@ from agentflow.stores import MemoryStore
 from agentflow.stores._base import EntryFilter
 from agentflow.testing import FunctionModel, ScriptedModel, fresh_store
 from agentflow.tools import MCPServer
+from tests._ways import CALLED
 
-
-def by_run(agent: Agent[Any], prompt: str) -> Any:
-    return agent.run(prompt)
-
-
-def by_arun(agent: Agent[Any], prompt: str) -> Any:
-    return asyncio.run(agent.arun(prompt))
-
-
-def by_stream(agent: Agent[Any], prompt: str) -> Any:
-    return list(agent.stream(prompt))
-
-
-def by_astream(agent: Agent[Any], prompt: str) -> Any:
-    async def collected() -> list[str]:
-        async with agent.astream(prompt) as stream:
-            return [text async for text in stream]
-
-    return asyncio.run(collected())
-
-
-ways = pytest.mark.parametrize("ask", [by_run, by_arun, by_stream, by_astream])
+ways = pytest.mark.parametrize("ask", CALLED.values(), ids=CALLED)
 
 
 def secret(number: int) -> str:

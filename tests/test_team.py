@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from agentflow import Agent, AgentResult, Team, cached_step, workflow
+from agentflow import Agent, Team, cached_step, workflow
 from agentflow.exceptions import OutputInvalid, UsageError
 from agentflow.messages import ImagePart, ModelResponse, TextPart, ToolCall, Usage, UserMessage
 from agentflow.testing import FunctionModel, ScriptedModel, fresh_store
-
-Ask: TypeAlias = Callable[[Agent[Any], Any], Awaitable[AgentResult[Any]]]
-
-
-async def by_run(agent: Agent[Any], prompt: Any) -> AgentResult[Any]:
-    return agent.run(prompt)
-
-
-async def by_arun(agent: Agent[Any], prompt: Any) -> AgentResult[Any]:
-    return await agent.arun(prompt)
-
-
-async def by_stream(agent: Agent[Any], prompt: Any) -> AgentResult[Any]:
-    stream = agent.stream(prompt)
-    for _ in stream:
-        pass
-    return stream.result
-
-
-async def by_astream(agent: Agent[Any], prompt: Any) -> AgentResult[Any]:
-    async with agent.astream(prompt) as stream:
-        async for _ in stream:
-            pass
-    return stream.result
-
-
-@pytest.fixture(params=[by_run, by_arun, by_stream, by_astream])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    return request.param
+from tests._ways import Ask
 
 
 class Poem(BaseModel):

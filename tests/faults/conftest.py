@@ -65,15 +65,3 @@ def strace() -> None:
         pytest.skip("strace is not installed")
     if subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode:
         pytest.skip("strace may not trace here")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with 2 MB."""
-    directory = tmp_path / "small"
-    directory.mkdir()
-    mounted = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(mounted, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a small file system")
-    yield directory
-    subprocess.run(["umount", "-l", str(directory)], check=True)

@@ -1,31 +1,20 @@
-"""Every test of the flow tower runs over both stores, each fresh, as the default of the process."""
+"""What the tests of the flow tower share beside the stores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from agentflow import _step_state
-from agentflow._settings import using_store
-from agentflow.stores import DiskStore, MemoryStore, Store
+from agentflow import Agent, _step_state
+from tests._ways import CALLED
 
 
-@pytest.fixture(params=["memory", "disk"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    fresh: Store = MemoryStore() if request.param == "memory" else DiskStore(tmp_path / "store", durability="process")
-    with using_store(fresh):
-        yield fresh
-    fresh.close()
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[DiskStore]:
-    fresh = DiskStore(tmp_path / "store", durability="process")
-    with using_store(fresh):
-        yield fresh
-    fresh.close()
+@pytest.fixture(params=CALLED)
+def ask(request: pytest.FixtureRequest) -> Callable[[Agent[Any], str], Any]:
+    """What an agent answers in one of the four ways to run it, called by a sync body."""
+    return lambda agent, prompt: CALLED[request.param](agent, prompt).output
 
 
 @pytest.fixture(autouse=True)

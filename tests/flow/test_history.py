@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,34 +15,6 @@ from agentflow.messages import ToolCall
 from agentflow.testing import FunctionModel, ScriptedModel
 
 pytestmark = pytest.mark.usefixtures("store")
-
-
-def by_run(agent: Agent[Any], prompt: str) -> str:
-    return agent.run(prompt).output
-
-
-def by_arun(agent: Agent[Any], prompt: str) -> str:
-    async def ask() -> str:
-        return (await agent.arun(prompt)).output
-
-    return asyncio.run(ask())
-
-
-def by_stream(agent: Agent[Any], prompt: str) -> str:
-    return "".join(agent.stream(prompt))
-
-
-def by_astream(agent: Agent[Any], prompt: str) -> str:
-    async def ask() -> str:
-        async with agent.astream(prompt) as stream:
-            return "".join([chunk async for chunk in stream])
-
-    return asyncio.run(ask())
-
-
-@pytest.fixture(params=[by_run, by_arun, by_stream, by_astream])
-def ask(request: pytest.FixtureRequest) -> Callable[[Agent[Any], str], str]:
-    return request.param
 
 
 class Log:

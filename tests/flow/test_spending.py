@@ -7,7 +7,7 @@ import contextlib
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -30,35 +30,6 @@ def said(text: str, **usage: Any) -> ModelResponse:
 
 def priced(count: int, cost: float | None = 0.25) -> ScriptedModel:
     return ScriptedModel([said(f"{n}", input_tokens=10, output_tokens=5, cost=cost) for n in range(count)])
-
-
-def asking_by_run(agent: Agent[Any], prompt: str) -> Any:
-    return agent.run(prompt).output
-
-
-def asking_by_arun(agent: Agent[Any], prompt: str) -> Any:
-    async def ask() -> Any:
-        return (await agent.arun(prompt)).output
-
-    return asyncio.run(ask())
-
-
-def asking_by_stream(agent: Agent[Any], prompt: str) -> Any:
-    return "".join(agent.stream(prompt))
-
-
-def asking_by_astream(agent: Agent[Any], prompt: str) -> Any:
-    async def ask() -> Any:
-        async with agent.astream(prompt) as stream:
-            return "".join([chunk async for chunk in stream])
-
-    return asyncio.run(ask())
-
-
-@pytest.fixture(params=[asking_by_run, asking_by_arun, asking_by_stream, asking_by_astream])
-def ask(request: pytest.FixtureRequest) -> Callable[[Agent[Any], str], Any]:
-    """One of the four ways to ask an agent, of a sync body."""
-    return request.param
 
 
 def answered(flow: Any) -> list[Any]:

@@ -14,10 +14,10 @@ from agentflow.messages import ModelResponse, TextPart
 from agentflow.models import FallbackModel, Model
 from agentflow.models._scripted import ScriptedModel
 from agentflow.testing import fresh_store
+from tests._ways import STREAMED, WAYS
 
 from ._chat import HELLO, answer
 from ._dialects import DIALECTS
-from ._ways import STREAMED, WAYS
 
 DOWN = ModelHTTPError("down", model="a", status=503)
 

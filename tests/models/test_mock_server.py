@@ -17,9 +17,9 @@ import pytest
 from agentflow import Agent
 from agentflow.exceptions import RateLimited
 from agentflow.models.ollama import OllamaModel
+from tests._ways import WAYS
 
 from ._dialects import DIALECTS
-from ._ways import WAYS
 
 pytestmark = pytest.mark.slow
 

@@ -14,10 +14,10 @@ from pydantic import BaseModel
 from agentflow import Agent
 from agentflow.exceptions import AuthenticationFailed, ModelHTTPError, RateLimited, UnexpectedModelBehavior
 from agentflow.messages import ImagePart, ModelRequest, TextPart, ToolReturn, Usage, UserMessage
+from tests._ways import STREAMED, WAYS
 
 from ._chat import answer, stream
 from ._dialects import CALLS, DIALECTS
-from ._ways import STREAMED, WAYS
 
 PNG = b"\x89PNG\r\n\x1a\n\x00canary"
 

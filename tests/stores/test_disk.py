@@ -8,7 +8,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
 import threading
 import time
 
@@ -510,18 +509,6 @@ class TestReadOnly:
         )
 
         assert seen == ["StoreError", "13"]
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system with 2 MB."""
-    directory = tmp_path / "small"
-    directory.mkdir()
-    mounted = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(mounted, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a small file system")
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 class TestFull:

@@ -15,39 +15,29 @@ from agentflow.exceptions import UsageError
 from agentflow.messages import FilePart, ImagePart, TextPart, ToolCall, ToolReturn
 from agentflow.testing import ScriptedModel, fresh_store
 from agentflow.tools import tool
+from tests._ways import WAYS
 
 PNG = ImagePart(data=b"\x89PNG\r\n\x1a\n")
 
-Ask: TypeAlias = Callable[[Agent[Any]], Awaitable[list[ToolReturn]]]
+Answers: TypeAlias = Callable[[Agent[Any]], Awaitable[list[ToolReturn]]]
 
 
-def returns(messages: Any) -> list[ToolReturn]:
-    return [message for message in messages if isinstance(message, ToolReturn)]
+def answers_by(way: str) -> Answers:
+    """Return what asks an agent in one of the four ways, and gives what its tools answered."""
+
+    async def returns(agent: Agent[Any]) -> list[ToolReturn]:
+        result = await WAYS[way](agent, "?")
+        return [message for message in result.messages if isinstance(message, ToolReturn)]
+
+    return returns
 
 
-async def by_run(agent: Agent[Any]) -> list[ToolReturn]:
-    return returns(agent.run("?").messages)
+by_arun = answers_by("arun")
 
 
-async def by_arun(agent: Agent[Any]) -> list[ToolReturn]:
-    return returns((await agent.arun("?")).messages)
-
-
-async def by_stream(agent: Agent[Any]) -> list[ToolReturn]:
-    stream = agent.stream("?")
-    list(stream)
-    return returns(stream.result.messages)
-
-
-async def by_astream(agent: Agent[Any]) -> list[ToolReturn]:
-    async with agent.astream("?") as stream:
-        [_ async for _ in stream]
-    return returns(stream.result.messages)
-
-
-@pytest.fixture(params=[by_run, by_arun, by_stream, by_astream])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    return request.param
+@pytest.fixture(params=WAYS)
+def ask(request: pytest.FixtureRequest) -> Answers:
+    return answers_by(request.param)
 
 
 def calling(*calls: ToolCall) -> ScriptedModel:
@@ -62,7 +52,7 @@ def calling(*calls: ToolCall) -> ScriptedModel:
         ("Ask ann first.", "The call of send was not approved, so it was not made. Ask ann first."),
     ],
 )
-async def test_a_call_is_made_if_it_is_approved(ask: Ask, verdict: Any, told: str) -> None:
+async def test_a_call_is_made_if_it_is_approved(ask: Answers, verdict: Any, told: str) -> None:
     """Who decides sees the name and the checked arguments, before anything is done; the model is told the refusal."""
     seen: list[Any] = []
     sent: list[str] = []
@@ -84,7 +74,7 @@ async def test_a_call_is_made_if_it_is_approved(ask: Ask, verdict: Any, told: st
     assert sent == (["ann"] if verdict is True else [])
 
 
-async def test_arguments_that_do_not_fit_are_never_put_to_anybody(ask: Ask) -> None:
+async def test_arguments_that_do_not_fit_are_never_put_to_anybody(ask: Answers) -> None:
     """Nobody approves what could not be called."""
 
     @tool(needs_approval=lambda name, arguments: pytest.fail("asked"))
@@ -115,7 +105,7 @@ async def test_who_decides_may_be_async() -> None:
         agent().run("?")
 
 
-async def test_a_verdict_that_is_none_lets_nothing_pass(ask: Ask) -> None:
+async def test_a_verdict_that_is_none_lets_nothing_pass(ask: Answers) -> None:
     """A function that forgot its `return` has not approved."""
 
     @tool(needs_approval=lambda name, arguments: None)
@@ -155,7 +145,7 @@ def test_a_cached_step_is_approved_on_hits_too() -> None:
 
 
 @pytest.mark.parametrize("limit", [0.05, timedelta(milliseconds=50)])
-async def test_a_call_that_takes_too_long_is_given_up(ask: Ask, limit: Any) -> None:
+async def test_a_call_that_takes_too_long_is_given_up(ask: Answers, limit: Any) -> None:
     """The model is told, and goes on; a function that comes back in time is not touched."""
     released = threading.Event()
 
@@ -241,7 +231,7 @@ async def test_so_many_calls_are_made_at_once(slow: str) -> None:
         ([], "[]"),
     ],
 )
-async def test_answers_are_text_json_images_or_files(ask: Ask, answer: Any, content: Any) -> None:
+async def test_answers_are_text_json_images_or_files(ask: Answers, answer: Any, content: Any) -> None:
     """Each comes to the model as what it is."""
 
     def look() -> Any:
