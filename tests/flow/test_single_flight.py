@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -26,65 +25,16 @@ from agentflow.exceptions import (
 )
 from agentflow.stores import MemoryStore, Store
 
+from ._flying import auntil, in_threads, nothing_left, until, waiters_of
+
 pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
 def _nothing_stays_in_flight() -> Iterator[None]:
     """No test leaves a flight or a thread behind."""
-    before = set(threading.enumerate())
-    yield
-    gc.collect()
-    left = dict(FLIGHTS._under_way)
-    FLIGHTS._under_way.clear()
-    assert left == {}
-    for thread in set(threading.enumerate()) - before:
-        if "agentflow-writer" not in thread.name and "asyncio" not in thread.name:
-            thread.join(5)
-            assert not thread.is_alive(), thread
-
-
-def in_threads(*functions: Callable[[], Any]) -> list[Any]:
-    """Call functions at once, each in a thread, and return what they return or raise."""
-    results: list[Any] = [None] * len(functions)
-    barrier = threading.Barrier(len(functions))
-
-    def work(number: int) -> None:
-        barrier.wait(10)
-        try:
-            results[number] = functions[number]()
-        except BaseException as error:
-            results[number] = error
-
-    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(len(functions))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive(), "it hangs"
-    return results
-
-
-def waiters_of(name: str) -> int:
-    """How many wait for the flight of a step."""
-    flights = [flight for flight in list(FLIGHTS._under_way.values()) if flight.name.endswith(name)]
-    return sum(len(flight.done._done_callbacks) + flight.done._condition._waiters.__len__() for flight in flights)
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.002)
-
-
-async def auntil(condition: Callable[[], Any]) -> None:
-    """Wait until something holds, letting the loop run."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        await asyncio.sleep(0.002)
+    with nothing_left():
+        yield
 
 
 # Once

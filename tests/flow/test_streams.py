@@ -30,6 +30,8 @@ from agentflow.exceptions import (
 )
 from agentflow.stores import DiskStore, MemoryStore
 
+from ._flying import in_threads, nothing_left
+
 pytestmark = pytest.mark.usefixtures("store")
 
 
@@ -121,38 +123,8 @@ def player(request: pytest.FixtureRequest) -> Iterator[Player]:
 @pytest.fixture(autouse=True)
 def _nothing_stays_in_flight() -> Iterator[None]:
     """No test leaves a flight, a thread or a task behind."""
-    before = set(threading.enumerate())
-    yield
-    gc.collect()
-    deadline = time.monotonic() + 5
-    while FLIGHTS._under_way and time.monotonic() < deadline:
-        time.sleep(0.01)
-    left = dict(FLIGHTS._under_way)
-    FLIGHTS._under_way.clear()
-    assert left == {}
-    for thread in set(threading.enumerate()) - before:
-        if "agentflow-writer" not in thread.name and "asyncio" not in thread.name:
-            thread.join(5)
-            assert not thread.is_alive(), thread
-
-
-def in_threads(*functions: Callable[[], Any]) -> list[Any]:
-    """Call functions at once, each in a thread, and return what they return or raise."""
-    results: list[Any] = [None] * len(functions)
-
-    def work(number: int) -> None:
-        try:
-            results[number] = functions[number]()
-        except BaseException as error:
-            results[number] = error
-
-    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(len(functions))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive(), "it hangs"
-    return results
+    with nothing_left(patience=5):
+        yield
 
 
 # Recording and replaying
