@@ -31,6 +31,28 @@ def nothing_left(patience: float = 0) -> Iterator[None]:
             assert not thread.is_alive(), thread
 
 
+class Crowd:
+    """Counts who is inside of a block at once.
+
+    Attributes:
+        most: The most that there were.
+    """
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._now = 0
+        self._mutex = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            self._now += 1
+            self.most = max(self.most, self._now)
+
+    def __exit__(self, *_: object) -> None:
+        with self._mutex:
+            self._now -= 1
+
+
 def in_threads(*functions: Callable[[], Any]) -> list[Any]:
     """Call functions at once, each in a thread, and return what they return or raise."""
     results: list[Any] = [None] * len(functions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import signal
 import struct
@@ -12,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from pydantic import BaseModel
@@ -198,17 +196,6 @@ def run_program(store: DiskStore, *args: str, program: Path = PROGRAM) -> subpro
         check=False,
         timeout=60,
     )
-
-
-@pytest.fixture
-def background(disk: DiskStore) -> ModuleType:
-    """The program, imported under the name that it has when it is run."""
-    spec = importlib.util.spec_from_file_location("background", PROGRAM)
-    assert spec
-    assert spec.loader
-    module = sys.modules["background"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_run_in_a_process_survives_whoever_started_it(disk, background):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import os
 import random
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,22 +18,10 @@ import pytest
 
 from agentflow import Run, list_runs
 from agentflow.exceptions import RunInterrupted
-from agentflow.stores import DiskStore
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tests/programs/background.py"
 STEPS = 30
-
-
-@pytest.fixture
-def background(disk: DiskStore) -> ModuleType:
-    """The program, imported under the name that it has when it is run."""
-    spec = importlib.util.spec_from_file_location("background", PROGRAM)
-    assert spec
-    assert spec.loader
-    module = sys.modules["background"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def wait_for(value: Callable[[], Any]) -> Any:

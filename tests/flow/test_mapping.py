@@ -24,6 +24,8 @@ from agentflow import Agent, Context, cached_step, current_context, workflow
 from agentflow.exceptions import NoActiveRun, UsageError
 from agentflow.testing import FunctionModel
 
+from ._flying import Crowd
+
 pytestmark = pytest.mark.usefixtures("store")
 
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
@@ -91,23 +93,16 @@ def test_thirty_two_at_once_and_no_more():
 
 def test_max_concurrency_bounds_threads_and_tasks():
     """No more than asked for, in both colours."""
-    now, most = [0], [0]
-    mutex = threading.Lock()
+    crowd, acrowd = Crowd(), Crowd()
 
     def item(n: int) -> int:
-        with mutex:
-            now[0] += 1
-            most[0] = max(most[0], now[0])
-        time.sleep(0.005)
-        with mutex:
-            now[0] -= 1
+        with crowd:
+            time.sleep(0.005)
         return n
 
     async def aitem(n: int) -> int:
-        now[0] += 1
-        most[0] = max(most[0], now[0])
-        await asyncio.sleep(0.001)
-        now[0] -= 1
+        with acrowd:
+            await asyncio.sleep(0.001)
         return n
 
     @workflow
@@ -119,10 +114,9 @@ def test_max_concurrency_bounds_threads_and_tasks():
         return await ctx.map(aitem, range(10), max_concurrency=3)
 
     assert flow() == list(range(10))
-    assert most == [3]
-    most[0] = 0
+    assert crowd.most == 3
     assert asyncio.run(aflow()) == list(range(10))
-    assert most == [3]
+    assert acrowd.most == 3
 
 
 def test_nesting_cannot_starve():

@@ -25,7 +25,7 @@ from agentflow.exceptions import (
 )
 from agentflow.stores import MemoryStore, Store
 
-from ._flying import auntil, in_threads, nothing_left, until, waiters_of
+from ._flying import Crowd, auntil, in_threads, nothing_left, until, waiters_of
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -349,51 +349,53 @@ def test_an_inner_steps_timeout_is_an_exception_like_any_other():
 # Handing over
 
 
+class Held:
+    """An async step that says 7 when it may, and counts its executions."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.go_on = asyncio.Event()
+
+        @cached_step
+        async def slow() -> int:
+            self.calls.append(1)
+            await self.go_on.wait()
+            return 7
+
+        self.step = slow
+
+
 async def test_cancelling_the_owner_hands_over_to_one_waiter():
     """The cancellation is the owner's alone; of those who wait one executes, and all get its value."""
-    calls = []
-    go_on = asyncio.Event()
+    held = Held()
 
-    @cached_step
-    async def slow() -> int:
-        calls.append(1)
-        await go_on.wait()
-        return 7
-
-    owner = asyncio.create_task(slow())
+    owner = asyncio.create_task(held.step())
     await asyncio.sleep(0)
-    waiters = [asyncio.create_task(slow()) for _ in range(5)]
+    waiters = [asyncio.create_task(held.step()) for _ in range(5)]
     await auntil(lambda: waiters_of("slow") == 5)
     owner.cancel()
     with pytest.raises(asyncio.CancelledError):
         await owner
-    await auntil(lambda: len(calls) == 2)
-    go_on.set()
+    await auntil(lambda: len(held.calls) == 2)
+    held.go_on.set()
 
     assert await asyncio.gather(*waiters) == [7] * 5
-    assert calls == [1, 1]
+    assert held.calls == [1, 1]
 
 
 async def test_cancelling_a_waiter_leaves_the_others_alone():
     """A waiter that is cancelled goes; the owner and the others are not touched."""
-    calls = []
-    go_on = asyncio.Event()
+    held = Held()
 
-    @cached_step
-    async def slow() -> int:
-        calls.append(1)
-        await go_on.wait()
-        return 7
-
-    tasks = [asyncio.create_task(slow()) for _ in range(3)]
+    tasks = [asyncio.create_task(held.step()) for _ in range(3)]
     await auntil(lambda: waiters_of("slow") == 2)
     tasks[1].cancel()
     await asyncio.sleep(0)
-    go_on.set()
+    held.go_on.set()
 
     assert await tasks[0] == await tasks[2] == 7
     assert tasks[1].cancelled()
-    assert calls == [1]
+    assert held.calls == [1]
 
 
 def test_the_owners_timeout_hands_over():
@@ -771,21 +773,16 @@ def test_an_idle_place_is_taken_only_for_somebody_who_waits():
 
 def test_no_more_than_max_concurrency_run_at_once():
     """Over threads, whatever the arguments."""
-    now, most = [0], [0]
-    mutex = threading.Lock()
+    crowd = Crowd()
 
     @cached_step(max_concurrency=3)
     def slow(n: int) -> int:
-        with mutex:
-            now[0] += 1
-            most[0] = max(most[0], now[0])
-        time.sleep(0.01)
-        with mutex:
-            now[0] -= 1
+        with crowd:
+            time.sleep(0.01)
         return n
 
     assert in_threads(*[(lambda n=n: slow(n)) for n in range(12)]) == list(range(12))
-    assert most == [3]
+    assert crowd.most == 3
     assert slow._spec.limiter._free == 3
 
 

@@ -1263,8 +1263,9 @@ async def test_cancelling_one_of_two_that_wait_keeps_the_execution():
     assert calls == [1]
 
 
-async def test_a_cancelled_task_leaves_nothing_behind():
-    """The only consumer is cancelled while the source waits: its finally runs, the key is free, no task is left."""
+@pytest.mark.parametrize("consumers", [1, 2])
+async def test_cancelled_tasks_leave_nothing_behind(consumers):
+    """The last one to leave closes the source and waits until its finally has run: the key is free, no task is left."""
     cleaned = []
 
     @cached_step
@@ -1280,42 +1281,16 @@ async def test_a_cancelled_task_leaves_nothing_behind():
         async for _ in stream():
             pass
 
-    task = asyncio.create_task(consume())
-    await asyncio.sleep(0.02)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-    assert cleaned == [1]
-    assert not stream.is_cached()
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-async def test_both_of_two_cancelled_close_the_source():
-    """The last one to leave ends the task that advances it, and waits until its finally has run."""
-    cleaned = []
-
-    @cached_step
-    async def stream() -> AsyncIterator[int]:
-        try:
-            yield 0
-            await asyncio.sleep(10)
-        finally:
-            await asyncio.sleep(0)
-            cleaned.append(1)
-
-    async def consume() -> None:
-        async for _ in stream():
-            pass
-
-    tasks = [asyncio.create_task(consume()) for _ in range(2)]
+    tasks = [asyncio.create_task(consume()) for _ in range(consumers)]
     await asyncio.sleep(0.02)
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
 
+    assert [type(end) for end in ended] == [asyncio.CancelledError] * consumers
     assert cleaned == [1]
     assert FLIGHTS._under_way == {}
+    assert not stream.is_cached()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
