@@ -4,6 +4,7 @@ from agentflow._cli._acting import forget
 from agentflow._cli._app import agentflow, completion
 from agentflow._cli._looking import events, runs, show, state, steps
 from agentflow._cli._running import cancel, resume
+from agentflow._cli._testing import testcase
 from agentflow._cli._upkeep import doctor, prune
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "show",
     "state",
     "steps",
+    "testcase",
 ]
