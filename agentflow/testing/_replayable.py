@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from agentflow._conversation import OUTPUT_TOOL, read_answer
+from agentflow._conversation import OUTPUT_TOOL
 from agentflow._detail import Detail
 from agentflow._fingerprint import CodeVersion
 from agentflow._keys import arguments_parts, parts_digest
 from agentflow._loading import workflow_of
 from agentflow._memo import Remembered
+from agentflow._remembered_answers import read_answer
 from agentflow._serialization import StaleValue
 from agentflow._step import Step
 from agentflow._stored_call import StoredCall
