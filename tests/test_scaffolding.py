@@ -172,7 +172,7 @@ def test_an_allowed_test_may_be_skipped_with_all_its_parameters(tmp_path):
     assert done.returncode == pytest.ExitCode.OK, done.stdout
 
 
-@pytest.mark.parametrize("script", ["test", "check", "demo"])
+@pytest.mark.parametrize("script", ["test", "check", "demo", "docs"])
 def test_a_script_refuses_an_old_python_with_a_sentence(script, tmp_path):
     """Nothing is made with a Python that cannot run the project, and the sentence says which one and what to do."""
     old = tmp_path / "old python"
