@@ -31,7 +31,7 @@ CONFIG = ROOT / "zensical.toml"
 GUESTS = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
 
 # Beside the guides, what `llms-full.txt` has.
-IN_FULL = {"keys.md", "errors.md", "troubleshooting.md", "api/agentflow.md", "api/testing.md"}
+IN_FULL = {"keys.md", "stores.md", "errors.md", "troubleshooting.md", "api/agentflow.md", "api/testing.md"}
 
 FOR_PROGRAMS = """\
 # agentflow
