@@ -7,6 +7,7 @@ and `llms.txt` and `llms-full.txt` for programs that read (https://llmstxt.org).
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import inspect
 import itertools
@@ -79,6 +80,7 @@ def stage(target: Path) -> None:
         shutil.copy(ROOT / source, pages / name)
     for page in pages.glob("*.md"):
         page.write_text(_at_home(page.read_text(encoding="utf-8")), encoding="utf-8")
+    _write_examples(pages)
     _write_reference(pages / "api")
     (target / CONFIG.name).write_text(_config_of(pages), encoding="utf-8")
     _write_for_programs(pages, navigation(target / CONFIG.name))
@@ -89,7 +91,24 @@ def stage(target: Path) -> None:
 def _at_home(text: str) -> str:
     """Return a page with the links to, and of, the pages of the root as they are where all pages lie together."""
     text = re.sub(r"\]\((?:docs|\.\.)/", "](", text)
+    text = re.sub(r"\]\((examples/\w+)\.py\)", r"](\1.md)", text)
     return re.sub(r"\]\((\w+\.md)", lambda link: f"]({GUESTS.get(link[1], link[1])}", text)
+
+
+def _write_examples(pages: Path) -> None:
+    """Make a page of each example that the navigation has: what it says of itself, and its code."""
+    (pages / "examples").mkdir()
+    for page in [page for page in navigation() if page.path.startswith("examples/")]:
+        source = (ROOT / page.path).with_suffix(".py").read_text(encoding="utf-8")
+        purpose, _, rest = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")
+        blocks = [
+            f"# {page.title}",
+            purpose,
+            f"```text\n{rest}\n```",
+            f"`{page.path[:-3]}.py`:",
+            f"```python\n{source}```",
+        ]
+        (pages / page.path).write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
 
 def _config_of(pages: Path) -> str:
@@ -133,7 +152,9 @@ def _write_for_programs(folder: Path, pages: list[Page]) -> None:
         for page in members:
             text = (folder / page.path).read_text(encoding="utf-8")
             index.append(f"- [{page.title}]({page.path}): {summary(text)}\n")
-            full += [f"\n{plain(text).strip()}\n"] if section in {"", "Guides"} or page.path in IN_FULL else []
+            full += (
+                [f"\n{plain(text).strip()}\n"] if section in {"", "Guides", "Examples"} or page.path in IN_FULL else []
+            )
     (folder / "llms.txt").write_text("".join(index), encoding="utf-8")
     (folder / "llms-full.txt").write_text("".join(full), encoding="utf-8")
 

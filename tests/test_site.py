@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -119,6 +121,7 @@ class Html(HTMLParser):
     anchors: set[str] = attrs.field(factory=set)
     links: list[str] = attrs.field(factory=list)
     loaded: list[str] = attrs.field(factory=list)
+    text: str = ""
 
     def __attrs_pre_init__(self):
         super().__init__()
@@ -136,6 +139,9 @@ class Html(HTMLParser):
             self.links.append(given["href"])
         if tag in {"img", "script"} or (tag == "link" and given.get("rel") in {"stylesheet", "icon", "preconnect"}):
             self.loaded += [given[name] for name in ("src", "href") if name in given]
+
+    def handle_data(self, data):
+        self.text += data
 
 
 @pytest.mark.slow
@@ -161,9 +167,24 @@ def test_the_site_is_built_without_a_warning_and_holds_together(site, tmp_path):
         f"{page.name}: {file}" for page, html in pages.items() for file in html.loaded if not is_there(page, file)
     ] == []
 
-    explained = {anchor for page, html in pages.items() if page.parent.name == "api" for anchor in html.anchors}
-    named = {name for names in site.reference().values() for name in names}
-    assert sorted(name for name in named if name not in explained) == []
+    reference = {page.stem: html for page, html in pages.items() if page.parent.name == "api"}
+    names = [(page, name) for page, names in site.reference().items() for name in names]
+    assert [name for page, name in names if name not in reference[page].anchors] == []
+    assert [name for page, name in names if words(purpose_of(name)) not in words(reference[page].text)] == []
+
+
+def purpose_of(name: str) -> str:
+    """Return what a docstring begins with; nothing, for what cannot have one."""
+    module, _, last = name.rpartition(".")
+    thing = getattr(importlib.import_module(module), last)
+    return (
+        (inspect.getdoc(thing) or "").partition("\n\n")[0] if inspect.isclass(thing) or inspect.isroutine(thing) else ""
+    )
+
+
+def words(text: str) -> str:
+    """Return a text without what only formats it."""
+    return " ".join(re.sub(r"[`*]", "", text).split())
 
 
 def breaks(link: str, page: Path, pages: dict[Path, Html]) -> bool:
