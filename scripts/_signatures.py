@@ -70,5 +70,6 @@ def _is_attribute(member: griffe.Object | griffe.Alias) -> bool:
 def _parameter(field: griffe.Attribute, kind: griffe.ParameterKind) -> griffe.Parameter:
     value: Any = field.value
     if str(value).startswith("attrs.field("):
-        value = "..." if "default" in str(value) or "factory" in str(value) else None
+        plain = re.search(r"\bdefault=([\w.'-]+)[,)]", str(value))
+        value = plain[1] if plain else "..." if "default" in str(value) or "factory" in str(value) else None
     return griffe.Parameter(field.name.lstrip("_"), annotation=field.annotation, kind=kind, default=value)

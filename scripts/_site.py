@@ -96,19 +96,13 @@ def _at_home(text: str) -> str:
 
 
 def _write_examples(pages: Path) -> None:
-    """Make a page of each example that the navigation has: what it says of itself, and its code."""
+    """Make a page of each example that the navigation has."""
     (pages / "examples").mkdir()
     for page in [page for page in navigation() if page.path.startswith("examples/")]:
         source = (ROOT / page.path).with_suffix(".py").read_text(encoding="utf-8")
-        purpose, _, rest = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")
-        blocks = [
-            f"# {page.title}",
-            purpose,
-            f"```text\n{rest}\n```",
-            f"`{page.path[:-3]}.py`:",
-            f"```python\n{source}```",
-        ]
-        (pages / page.path).write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+        purpose = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0]
+        text = f"# {page.title}\n\n{purpose}\n\n`{page.path[:-3]}.py`:\n\n```python\n{source}```\n"
+        (pages / page.path).write_text(text, encoding="utf-8")
 
 
 def _config_of(pages: Path) -> str:

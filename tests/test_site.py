@@ -171,6 +171,10 @@ def test_the_site_is_built_without_a_warning_and_holds_together(site, tmp_path):
     names = [(page, name) for page, names in site.reference().items() for name in names]
     assert [name for page, name in names if name not in reference[page].anchors] == []
     assert [name for page, name in names if words(purpose_of(name)) not in words(reference[page].text)] == []
+    # What no docstring says: the fields of an attrs class, and the options of a decorator that is cast to a protocol.
+    signatures = "".join(reference["agentflow"].text.split())
+    assert "RetryPolicy(*,attempts:int=3,wait:float=1.0," in signatures
+    assert "workflow(fn:None=None,/,*,name:str|None=None," in signatures
 
 
 def purpose_of(name: str) -> str:
