@@ -40,7 +40,20 @@ FOR_PROGRAMS = """\
 > {description}
 
 Put `@workflow` on the function that is the program and `@cached_step` on the functions that cost time or money. There is no graph, no step class and no server.
-Call steps like functions; `ctx` is injected and never passed. The code outside steps runs again in every attempt, finished steps do not: what must happen once belongs in a step.
+
+To write a workflow:
+
+- Call steps and workflows like functions. A first parameter `ctx: Context` is injected and never passed.
+- The code outside steps runs again in every attempt, finished steps do not: what must happen once belongs in a step.
+- A step is found again by its arguments and its code. Arguments are plain data, models or dataclasses; leave clients out with `ignore=`. Annotate what a step returns.
+- `@cached_step(retry=, timeout=, ttl=, cache_if=, scope="run" | "session" | "global")`. Do not write caches or retries by hand.
+- Make an `Agent("openai:gpt-4o", instructions=..., tools=[...], output_type=Model)` once, at module level, and ask it inside a step: `agent.run(prompt).output`.
+- Stream with a generator: `result = yield from agent.stream(prompt)`, then `result.output`.
+- Many at once: `ctx.map(step, items, max_concurrency=5)`, or `asyncio.gather` in async code.
+- What a user keeps is `ctx.state[...]`; whose it is says `@workflow(session=...)` or `with_options(session_id=...)`.
+- In the background: `run = workflow.start(...)`, later `get_run(run.id).result(timeout=60)`.
+- In tests: `agentflow.testing.ScriptedModel([...])` with `override_models(...)`, `replace_step`, `crash_after`; with pytest the fixture `scripted_model`.
+
 Every Python block of these pages is executed by the project's tests.
 """
 
@@ -203,7 +216,8 @@ def build(site: Path) -> None:
         for page in staged.joinpath("docs").rglob("*.md"):
             beside = staged / "site" / page.relative_to(staged / "docs")
             beside.write_text(plain(page.read_text(encoding="utf-8")), encoding="utf-8")
-        shutil.rmtree(site, ignore_errors=True)
+        if site.exists():
+            shutil.rmtree(site)
         shutil.copytree(staged / "site", site)
 
 
@@ -234,6 +248,8 @@ def main() -> None:
     parser.add_argument("--online", action="store_true", help="also ask every link to another site whether it answers")
     asked = parser.parse_args()
     site = asked.to.absolute()
+    if site.exists() and any(site.iterdir()) and not (site / "llms.txt").exists():
+        sys.exit(f"{site} has something else in it: say --to a directory that is empty or not there yet")
     try:
         build(site)
     except subprocess.CalledProcessError as error:

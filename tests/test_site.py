@@ -82,7 +82,7 @@ def test_programs_are_told_of_every_page(site, staged):
     """`llms.txt` has the form of llmstxt.org: a title, what it is, and lists of links, which hold, each with a sentence."""
     told = (staged / "docs" / "llms.txt").read_text(encoding="utf-8")
 
-    assert re.match(r"# agentflow\n\n> .+\n\n", told)
+    assert re.match(r"# agentflow\n\n> \S.+\n\n\w", told)
     entries = re.findall(r"^- \[.+\]\((\S+)\): \S.+$", told, re.MULTILINE)
     assert entries == [page.path for page in site.navigation(staged / "zensical.toml")]
     assert [entry for entry in entries if not (staged / "docs" / entry).is_file()] == []
@@ -99,6 +99,17 @@ def test_programs_can_read_all_that_one_needs_to_write_workflows(staged):
     )
     assert "<!--" not in full
     assert not re.search(r"^::: ", full, re.MULTILINE)
+
+
+def test_a_directory_with_other_things_is_left_alone(site, tmp_path, monkeypatch):
+    """The site replaces an older one and nothing else."""
+    (tmp_path / "thesis.md").touch()
+    monkeypatch.setattr(sys, "argv", ["docs", "--to", str(tmp_path)])
+
+    with pytest.raises(SystemExit, match="has something else in it"):
+        site.main()
+
+    assert (tmp_path / "thesis.md").exists()
 
 
 @pytest.mark.parametrize(
