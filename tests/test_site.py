@@ -70,6 +70,16 @@ def test_each_link_of_a_document_holds(document):
     assert broken == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_each_file_that_a_document_names_is_there(document):
+    """Who is sent to a file of the repository finds it; `.environments` is made by the benchmarks."""
+    named = re.findall(
+        r"`((?:\.ci|agentflow|benchmarks|docs|examples|scripts|tests)/[\w./-]+)", document.read_text("utf-8")
+    )
+
+    assert [name for name in named if not (ROOT / name).exists() and ".environments" not in name] == []
+
+
 def test_the_navigation_has_every_page_once(site, staged):
     """No page can be reached by its address alone, and none is announced that is not there."""
     listed = [page.path for page in site.navigation(staged / "zensical.toml")]
