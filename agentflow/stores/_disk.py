@@ -212,6 +212,8 @@ class DiskStore:
 
     def delete_session(self, workflow: str, session_id: str) -> None:
         """Remove everything a session of a workflow has."""
+        if self._writer.place.now() is None:  # nothing is made to remove nothing from it
+            return
         self._commits.run(partial(drop_session, bound((workflow, session_id))))
 
     # Upkeep
@@ -309,12 +311,13 @@ class DiskStore:
 
         pruning = DiskPruning(conditions(older_than, versions, workflow, dry_run=dry_run), self.is_locked)
         pruning.begin(self._readers.rows)
+        counting = dry_run or self._writer.place.now() is None  # as in delete_session
         while not pruning.is_done:
-            if dry_run:
+            if counting:
                 pruning.piece(self._readers.rows)
             else:
                 self._commits.run(lambda writing: pruning.piece(partial(_rows, writing)))
-        return pruning.result(0 if dry_run or pruning.has_live_runs else self._shrink())
+        return pruning.result(0 if counting or pruning.has_live_runs else self._shrink())
 
     def _shrink(self) -> int:
         """Give room back to the disk if it is worth it; return how much."""

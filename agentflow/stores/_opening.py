@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from agentflow.stores._place import Place
 
-__all__ = ["check_file", "create_store", "open_cache"]
+__all__ = ["check_file", "create_store", "open_cache", "version_of"]
 
 _FULL = 2  # SQLite's `synchronous`
 
@@ -84,7 +84,7 @@ def check_file(con: sqlite3.Connection, place: Place, newest: int) -> int:
         StoreCorrupt: If it was a store and is empty.
     """
     application = con.execute("PRAGMA application_id").fetchone()[0]
-    version = int(con.execute("PRAGMA user_version").fetchone()[0])
+    version = version_of(con)
     where = str(place.directory)
     if application != _schema.APPLICATION_ID:
         if place.is_made() and not con.execute("SELECT 1 FROM sqlite_master").fetchone():
@@ -103,3 +103,8 @@ def check_file(con: sqlite3.Connection, place: Place, newest: int) -> int:
             hint="upgrade agentflow",
         )
     return version
+
+
+def version_of(con: sqlite3.Connection) -> int:
+    """Return the version of a store's schema."""
+    return int(con.execute("PRAGMA user_version").fetchone()[0])

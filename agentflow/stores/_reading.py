@@ -12,7 +12,7 @@ from agentflow.exceptions import StoreBusy
 from agentflow.stores._diskcache import connect
 from agentflow.stores._errors import FAULTS, busy, damaged, is_busy, store_error
 from agentflow.stores._forks import GATE
-from agentflow.stores._opening import check_file
+from agentflow.stores._opening import check_file, version_of
 from agentflow.stores._patience import wait_while_busy
 from agentflow.stores._schema import bound
 
@@ -26,6 +26,8 @@ __all__ = ["Readers"]
 T = TypeVar("T")
 
 _KEPT: Final = 8  # connections; more threads than that read at once only now and then
+# For so many seconds a connection takes the tables to be those that it has seen; looking each time would be a fifteenth of a hit.
+_SURE: Final = 0.1
 
 
 class Readers:
@@ -43,7 +45,7 @@ class Readers:
         self._newest = newest
         self._upgrade = upgrade
         self._patience = patience
-        self._idle: deque[tuple[FileId, sqlite3.Connection]] = deque()
+        self._idle: deque[tuple[FileId, float, sqlite3.Connection]] = deque()
 
     def records(self, statement: str, values: Sequence[Any], decode: Callable[[Sequence[Any]], T]) -> list[T]:
         """Return the decoded rows of a query; none if there is no store yet.
@@ -77,34 +79,40 @@ class Readers:
     def close(self) -> None:
         """Close the connections that nobody uses now."""
         while self._idle:
-            self._idle.pop()[1].close()
+            self._idle.pop()[2].close()
 
     def _fetch(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         file = self._place.now()
         if file is None:
             return []
         try:
-            con = self._connection(file)
+            sure_until, con = self._connection(file)
         except sqlite3.OperationalError as error:
             return self._fetch_still(statement, values, error)
         try:
             rows = con.execute(statement, values).fetchall()
-        except BaseException:  # an interrupted read, too, leaves a statement half done, which nobody may take up
+        except BaseException as error:  # an interrupted read, too, leaves a statement half done, which nobody may take up
             con.close()
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:  # a statement that no longer fits
+                self._open("ro").close()  # says so if the tables are those of a newer agentflow by now
             raise
         if len(self._idle) < _KEPT:
-            self._idle.append((file, con))
+            self._idle.append((file, sure_until, con))
         else:
             con.close()
         return rows
 
-    def _connection(self, file: FileId) -> sqlite3.Connection:
+    def _connection(self, file: FileId) -> tuple[float, sqlite3.Connection]:
+        """Return a connection, and until when its tables are taken for those of this agentflow."""
+        now = time.monotonic()
         while self._idle:
-            opened, con = self._idle.pop()
-            if opened == file:
-                return con
+            opened, sure_until, con = self._idle.pop()
+            if opened == file and now < sure_until:
+                return sure_until, con
+            if opened == file and version_of(con) == self._newest:
+                return now + _SURE, con
             con.close()
-        return self._open("ro")
+        return now + _SURE, self._open("ro")
 
     def _open(self, mode: str) -> sqlite3.Connection:
         self._place.check_owner()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import time
 
 import pytest
 
 from agentflow.exceptions import IncompatibleStore
 from agentflow.stores import DiskStore
-from agentflow.stores._base import Entry, StateWrite, Transaction
+from agentflow.stores._base import Entry, EntryFilter, StateWrite, Transaction
 from agentflow.stores._migrations import Migrations
 
 DIE = """
@@ -147,6 +148,36 @@ def test_a_store_that_is_brought_up_to_date_while_an_older_agentflow_has_it_open
         older.commit(Transaction(entries=(Entry(key="after", payload=b"3"),)))
 
     assert [newer.read(key) for key in ("before", "by the newer", "after")] == [b"1", b"2", None]
+    older.close()
+    newer.close()
+
+
+def test_who_only_reads_notices_that_the_tables_are_newer(old):
+    """A reader that has the store open all the while is refused soon, and at once where its statements no longer fit: nothing is said to be damaged."""
+
+    class Renamed(DiskStore):
+        _migrations = Migrations(2, {1: lambda execute: execute("ALTER TABLE af_entries RENAME TO af_results")})
+
+    older = DiskStore(old)
+    assert older.read("k") == b"value"
+    with Renamed(old)._writer.transaction(time.monotonic() + 30):
+        pass
+
+    with pytest.raises(IncompatibleStore, match="upgrade agentflow"):
+        older.entries(EntryFilter())
+    older.close()
+
+
+def test_a_reader_whose_statements_still_fit_notices_newer_tables_soon(old):
+    """What a newer agentflow writes may mean something else by then."""
+    older, newer = DiskStore(old), Two(old)
+    assert older.read("k") == b"value"
+    newer.commit(Transaction(entries=(Entry(key="k", payload=b"2"),)))
+
+    deadline = time.monotonic() + 30
+    with pytest.raises(IncompatibleStore, match="upgrade agentflow"):
+        while time.monotonic() < deadline:
+            older.read("k")
     older.close()
     newer.close()
 

@@ -119,6 +119,18 @@ def test_what_is_old_goes_with_its_runs_and_events(filled):
     assert store.state_keys("w", "a") == ["k"]
 
 
+def test_removing_from_where_there_is_no_store_makes_none(tmp_path):
+    """There is nothing to prune and no session to delete, and afterwards there is still nothing: a mistyped path leaves no store behind."""
+    store = DiskStore(tmp_path / "store")
+
+    removed = store.prune(older_than=timedelta(days=5), dry_run=False)
+    store.delete_session("w", "a")
+    store.close()
+
+    assert (removed.dry_run, removed.entries, removed.runs, removed.freed_bytes) == (False, 0, 0, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_superseded_versions_go_and_the_newest_of_each_step_stays(filled):
     """Whatever their age, and no runs with them; a model's answers have no version."""
     store = filled(
