@@ -14,17 +14,21 @@ tree a thousand deep.
 
 from __future__ import annotations
 
-__all__ = ["OwnDecorator", "bytecode_form", "fields", "normal_form"]
+__all__ = ["OwnDecorator", "bytecode_form", "fields", "normal_form", "with_room"]
 
 import ast
 import inspect
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from hashlib import sha256
+from threading import Thread
 from types import CodeType
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 from agentflow._canonical import node, scalar
+
+T = TypeVar("T")
 
 OwnDecorator: TypeAlias = Callable[[ast.expr], bool]
 """Says whether a decorator is agentflow's own, whose options change no result."""
@@ -157,10 +161,37 @@ def _last_name(expression: ast.expr) -> str:
 
 def _parsed(text: str) -> ast.expr | None:
     """Parse an annotation in quotes; None if it is only a text."""
+    tree = with_room(lambda: ast.parse(text.strip(), mode="eval"))
+    return None if tree is None else _unquote(tree.body)
+
+
+def with_room(read: Callable[[], T]) -> T | None:
+    """Parse or compile a text; None if it is no Python, or too deep for this one.
+
+    Python's parser gives up where the stack of its caller ends (with a `SystemError`, where it miscounts). Code would then have
+    another version for who first asked from deep down, so it gets a stack of its own.
+
+    Raises:
+        RecursionError: If there is not even room to ask for one.
+    """
     try:
-        return _unquote(ast.parse(text.strip(), mode="eval").body)
-    except SyntaxError:
+        return read()
+    except _NO_PYTHON:
         return None
+    except (RecursionError, SystemError):
+        found: list[T] = []
+
+        def again() -> None:
+            with suppress(RecursionError, SystemError, *_NO_PYTHON):
+                found.append(read())
+
+        thread = Thread(target=again)
+        thread.start()
+        thread.join()
+        return found[0] if found else None
+
+
+_NO_PYTHON: Final = (SyntaxError, ValueError, MemoryError)  # the last for more brackets than the parser holds
 
 
 def bytecode_form(code: CodeType) -> bytes:

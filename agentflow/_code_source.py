@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from attrs import field, frozen
 
-from agentflow._code_digest import bytecode_form
+from agentflow._code_digest import bytecode_form, with_room
 from agentflow._code_names import Reference, bindings, changed_names, rebound_globals
 
 if TYPE_CHECKING:
@@ -122,10 +122,10 @@ class Source:
         flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         # The tree only where it says more than the text: its compiler gives up on deep expressions much earlier.
         moved = any(it.line >= _FAR_BELOW for found in self.functions.values() for it in found)
-        try:
-            return _inside(compile(self.tree if moved else self.text, "<agentflow>", "exec", flags, dont_inherit=True))
-        except (SyntaxError, RecursionError):  # parsing alone lets a `return` outside a function pass
-            return ()
+        code = with_room(
+            lambda: compile(self.tree if moved else self.text, "<agentflow>", "exec", flags, dont_inherit=True)
+        )
+        return () if code is None else _inside(code)  # parsing alone lets a `return` outside a function pass
 
 
 def _inside(code: CodeType) -> Iterator[CodeType]:
@@ -147,9 +147,8 @@ def _methods(cls: type) -> Iterator[CodeType]:
 @lru_cache(maxsize=128)
 def read_source(text: str) -> Source | None:
     """Parse a text; None if it is no Python (or no text is there)."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last for more brackets than the parser holds
+    tree = with_room(lambda: ast.parse(text))
+    if tree is None:
         return None
     functions, classes = _definitions(tree)
     statements, imports = _statements(tree)

@@ -70,7 +70,15 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+_TOO_DEEP: Final = (
+    "a step or workflow inside another takes six of Python's frames, a streamed one eleven, so that the usual limit of 1000 holds some 150 of them: "
+    "call them in a loop, or raise the limit with sys.setrecursionlimit()"
+)
+
+
 def annotate(error: BaseException, text: str) -> None:
     """Add a note to an exception, if its class lets us."""
+    if isinstance(error, RecursionError) and not hasattr(error, "__notes__"):
+        text = f"{text}; {_TOO_DEEP}"
     with contextlib.suppress(AttributeError, TypeError):  # one of the user's may be frozen
         error.add_note(f"agentflow: {text}")

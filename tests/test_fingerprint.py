@@ -4,7 +4,9 @@ What changes a version and what does not stands in test_fingerprint_closures.py,
 """
 
 import ast
+import contextlib
 import importlib
+import inspect
 import json
 import linecache
 import re
@@ -947,6 +949,40 @@ def test_a_deep_expression_is_no_problem(load):
     longer = CodeVersion(load("longer", main=text + " + x").step).digest
 
     assert len({first, annotated, longer}) == 3
+
+
+def test_a_version_does_not_depend_on_how_deep_the_stack_was(load):
+    """Asked for where little of the stack is left, a version is what it is anywhere else, or there is none: `RecursionError`."""
+    text = "def step(x): return " + "[" * 60 + "x" + "]" * 60
+    expected = CodeVersion(load(main=text).step).digest
+    found = set()
+
+    for left in range(20, 320, 20):
+        version = CodeVersion(load(f"deep{left}", main=f"{text}  # {left}").step)
+        with contextlib.suppress(RecursionError):
+            found.add(with_frames_left(left, lambda version=version: version.digest))
+
+    assert found == {expected}
+
+
+def with_frames_left(left, work):
+    """Call a function where so many frames are left."""
+
+    def down(frames):
+        return work() if frames <= 0 else down(frames - 1)
+
+    return down(sys.getrecursionlimit() - len(inspect.stack(0)) - left)
+
+
+@pytest.mark.parametrize("text", ["-" * 100_000 + "1", "a\0b", "(" * 1000], ids=["deep", "zero", "brackets"])
+def test_an_annotation_that_is_no_expression_is_a_text(load, text):
+    """Whatever the parser has against it, the step has a version that goes by the text."""
+    one, other = (
+        CodeVersion(load(name, main=f"def step(x: {text + more!r}): return x").step).digest
+        for name, more in (("one", ""), ("other", "!"))
+    )
+
+    assert one != other
 
 
 def test_a_module_in_the_body_that_cannot_be_imported_is_left_out(load):

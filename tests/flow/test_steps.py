@@ -662,6 +662,19 @@ def test_map_refuses_what_cannot_be_called_or_gone_over():
         double.map(broken)
 
 
+def test_steps_nest_a_hundred_deep_and_say_so_where_they_cannot():
+    """The stack is Python's own; whoever runs out of it is told how much a step takes, once."""
+
+    @cached_step
+    def down(n: int) -> int:
+        return 0 if n == 0 else 1 + down(n - 1)
+
+    assert down(100) == 100
+    with pytest.raises(RecursionError) as caught:
+        down(1000)
+    assert sum("sys.setrecursionlimit()" in note for note in caught.value.__notes__) == 1
+
+
 def test_a_bare_thread_finds_no_run():
     """While a run is active, a thread that lost its context is refused instead of landing in another memory."""
     errors = []
