@@ -160,8 +160,10 @@ def test_who_only_reads_notices_that_the_tables_are_newer(old):
 
     older = DiskStore(old)
     assert older.read("k") == b"value"
-    with Renamed(old)._writer.transaction(time.monotonic() + 30):
+    newer = Renamed(old)
+    with newer._writer.transaction(time.monotonic() + 30):
         pass
+    newer.close()
 
     with pytest.raises(IncompatibleStore, match="upgrade agentflow"):
         older.entries(EntryFilter())
