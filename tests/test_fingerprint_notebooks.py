@@ -1,0 +1,40 @@
+"""Code versions in IPython itself: its shell, and the compiler of its kernel, which names cells by files that do not exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(("kind", "file"), [("shell", "<ipython-input-"), ("kernel", "ipykernel_")])
+def test_cells_have_the_version_of_what_they_say(kind, file, tmp_path):
+    """Cells that are run again, moved or commented change nothing; another prompt, helper or step does, and a kernel that is started anew finds it all."""
+    if importlib.util.find_spec("ipykernel") is None:
+        pytest.skip("IPython's kernel is not installed")
+
+    first, second = (in_ipython(kind, tmp_path) for _ in range(2))
+
+    assert file in first["file"]
+    assert first["executed"] == first["expected"]
+    assert set(second["executed"].values()) == {0}
+
+
+def in_ipython(kind: str, directory: Path) -> dict[str, dict[str, int]]:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/programs/in_ipython.py"), kind, str(directory / "store")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(directory / "ipython")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
