@@ -1,12 +1,21 @@
 """Many at once: stampedes (F11), owners that die (F12), first openings (F13), one session for many writers (R14).
 
-Threads and tasks of one process stand in `tests/flow/test_single_flight.py` (64 threads and 200 tasks: one execution each), streams and exceptions
-between processes in `tests/flow/test_processes.py`, locks in `tests/stores/test_locks.py`, forks in `tests/stores/test_processes.py`.
+What else threads and tasks of one process do at once stands in `tests/flow/test_single_flight.py`, streams and exceptions between processes
+in `tests/flow/test_processes.py`, locks in `tests/stores/test_locks.py`, forks in `tests/stores/test_processes.py`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+
+from agentflow import cached_step
+from agentflow._settings import using_store
+from agentflow.stores import DiskStore
 
 slow = pytest.mark.slow
 
@@ -18,6 +27,47 @@ def test_a_stampede_executes_once(program, tmp_path, figure, processes):
 
     assert counts == {"processes": processes, "executions": 1, "wrong": 0}
     figure("R4", **counts)
+
+
+def test_a_stampede_of_threads_executes_once(tmp_path, figure):
+    """R4: 64 threads ask at the same moment: one execution, one value."""
+    executed: list[int] = []
+    together = threading.Barrier(64)
+
+    @cached_step(name="meet.threads")
+    def answer() -> list[int]:
+        executed.append(1)
+        time.sleep(0.1)
+        return [42]
+
+    def ask(_: int) -> list[int]:
+        together.wait(60)
+        return answer()
+
+    with using_store(DiskStore(tmp_path / "store")) as store, ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(ask, range(64)))
+    store.close()
+
+    assert (answers, executed) == ([[42]] * 64, [1])
+    figure("R4", threads=64, executions=1, wrong=0)
+
+
+async def test_a_stampede_of_tasks_executes_once(tmp_path, figure):
+    """R4: 200 tasks ask in one turn of the loop: one execution, one value."""
+    executed: list[int] = []
+
+    @cached_step(name="meet.tasks")
+    async def answer() -> list[int]:
+        executed.append(1)
+        await asyncio.sleep(0.1)
+        return [42]
+
+    with using_store(DiskStore(tmp_path / "store")) as store:
+        answers = await asyncio.gather(*(answer() for _ in range(200)))
+    store.close()
+
+    assert (answers, executed) == ([[42]] * 200, [1])
+    figure("R4", tasks=200, executions=1, wrong=0)
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=slow)])
