@@ -67,6 +67,12 @@ _SETTINGS: Final = {
 }
 
 
+# Pages that change in every commit (the last of each table) are copied into the file once in so many pages of the log, not in SQLite's 1000.
+_MOST_PAGES: Final = 4000
+_FEWEST_PAGES: Final = 100
+_SHARE: Final = 32  # of the room on the disk is what the log may take before it is copied
+
+
 class SafeDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
     """Text keys and bytes inside the row; anything else is refused, when writing and when reading."""
 
@@ -122,6 +128,24 @@ def connect(path: Path, *, mode: str) -> sqlite3.Connection:
     return con
 
 
+def _pages_of_log(directory: Path) -> int:
+    """Return how many pages the log may have before it is copied into the file: few where the disk has no room for many.
+
+    A full disk has none for the copying either, so what is then in the log stays there.
+    """
+    try:
+        disk = os.statvfs(directory)
+    except (
+        OSError,
+        AttributeError,
+    ):  # the second where there is no POSIX; what is wrong with the disk, SQLite will meet
+        return _MOST_PAGES
+    return min(_MOST_PAGES, max(_FEWEST_PAGES, disk.f_bavail * disk.f_frsize // _SHARE // _PAGE))
+
+
+_PAGE: Final = 4096  # bytes, which is SQLite's default
+
+
 def _quoted(path: Path) -> str:
     return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
@@ -169,8 +193,7 @@ class Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
             try:
                 con.execute("PRAGMA journal_mode = WAL")
                 con.execute(f"PRAGMA synchronous = {self._synchronous:d}")
-                # Pages that change in every commit (the last of each table) are then copied into the file once in 4000 pages, not in 1000.
-                con.execute("PRAGMA wal_autocheckpoint = 4000")
+                con.execute(f"PRAGMA wal_autocheckpoint = {_pages_of_log(self._file.parent):d}")
                 con.execute("PRAGMA journal_size_limit = 67108864")  # one huge value should not keep its room for ever
             except BaseException:  # Ctrl-C, too: nobody else has the connection yet
                 con.close()

@@ -10,6 +10,7 @@ from agentflow import Context, cached_step, workflow
 from agentflow._settings import using_store
 from agentflow.exceptions import StoreFull
 from agentflow.stores import DiskStore
+from agentflow.stores._base import Entry, Transaction
 
 executed: list[int] = []
 
@@ -26,6 +27,21 @@ def flow(ctx: Context, count: int) -> int:
         assert write(n) == bytes([n]) * 20_000
         ctx.state["seen"] = n
     return count
+
+
+def test_a_small_disk_is_filled_with_results(small_disk, figure):
+    """Of 2 MB most are results when there is no room left: the log is copied into the file while there is room to."""
+    store = DiskStore(small_disk / "store")
+    kept = 0
+    with pytest.raises(StoreFull):
+        while True:
+            store.commit(Transaction(entries=(Entry(key=str(kept), payload=bytes(2000)),)))
+            kept += 1
+
+    assert kept * 2000 > 1_000_000
+    assert all(store.read(str(n)) == bytes(2000) for n in range(kept))
+    store.close()
+    figure("F6 small disk", bytes_of_disk=2 * 1024**2, bytes_of_results=kept * 2000)
 
 
 def test_a_full_disk_loses_nothing(small_disk, figure):
