@@ -29,7 +29,8 @@ CACHES = {
 }
 ENGINES = {"agentflow": "agentflow", "langgraph": "LangGraph", "dbos": "DBOS"}
 # A thread of LangGraph that is finished is a conversation: another argument is its next turn, not a repetition.
-NOT_ASKED = {("langgraph", "id")}
+# DBOS keeps no state of sessions.
+NOT_ASKED = {("langgraph", "id"), ("dbos", "state")}
 
 
 LAST = Path(__file__).parent / ".environments/answers.json"

@@ -68,6 +68,7 @@ REPLAYS = (
     ),
     Row("edit", 'stopped after `load("A")`, continued by code that says `load("B")`', "page:B", 2),
     Row("id", 'called again under the same id, with "B" in place of "A"', "page:B", 2),
+    Row("state", "eight runs at once add one each to a number that their session keeps", 8, 8),
 )
 
 

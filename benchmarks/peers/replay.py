@@ -5,6 +5,7 @@
 * `set`: fetches the addresses of a set one by one, each page being its address; the two processes iterate the set in different orders.
 * `edit`: the code of the second process asks for `load("B")` where the first asked for `load("A")`.
 * `id`: a finished workflow is called again under its id with another argument.
+* `state`: nothing stops; eight runs of one session at once each add one to what the session keeps.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 PEER, PROGRAM, DIRECTORY, PHASE = sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4]
@@ -29,8 +33,14 @@ def page(url: str) -> str:
     return f"page:{url}"
 
 
+def eight_at_once(run: Callable[[int], object]) -> None:
+    if not STOPS:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(run, range(8)))
+
+
 def agentflow() -> object:
-    from agentflow import cached_step, configure, workflow
+    from agentflow import Context, cached_step, configure, workflow
     from agentflow.stores import DiskStore
 
     configure(store=DiskStore(DIRECTORY / "store"))
@@ -47,6 +57,15 @@ def agentflow() -> object:
     def by_id(what: str) -> object:
         return fetch(what)
 
+    @workflow(session="conversation")
+    def count(ctx: Context, number: int) -> None:
+        note(number)
+        time.sleep(0.1)
+        ctx.state.increment("count")
+
+    if PROGRAM == "state":
+        eight_at_once(count)
+        return count.session("conversation").state.get("count")
     return by_id("A" if STOPS else "B") if PROGRAM == "id" else flow("go")
 
 
@@ -67,7 +86,18 @@ def langgraph() -> object:
             interrupt("shall I go on?")
             return found
 
+        @entrypoint(checkpointer=saver)
+        def count(number: int, *, previous: int | None = None) -> int | None:
+            if number < 0:
+                return previous
+            note(number)
+            time.sleep(0.1)
+            return (previous or 0) + 1
+
         config = {"configurable": {"thread_id": "conversation"}}
+        if PROGRAM == "state":
+            eight_at_once(lambda number: count.invoke(number, config))
+            return count.invoke(-1, config)
         found = flow.invoke("go" if STOPS else Command(resume=True), config)
         return None if STOPS else found
 
