@@ -91,7 +91,9 @@ class Readers:
             return self._fetch_still(statement, values, error)
         try:
             rows = con.execute(statement, values).fetchall()
-        except BaseException as error:  # an interrupted read, too, leaves a statement half done, which nobody may take up
+        except (
+            BaseException
+        ) as error:  # an interrupted read, too, leaves a statement half done, which nobody may take up
             con.close()
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:  # a statement that no longer fits
                 self._open("ro").close()  # says so if the tables are those of a newer agentflow by now
@@ -109,10 +111,17 @@ class Readers:
             opened, sure_until, con = self._idle.pop()
             if opened == file and now < sure_until:
                 return sure_until, con
-            if opened == file and version_of(con) == self._newest:
+            if opened == file and self._fits(con):
                 return now + _SURE, con
             con.close()
         return now + _SURE, self._open("ro")
+
+    def _fits(self, con: sqlite3.Connection) -> bool:
+        """Whether the tables are those of this agentflow."""
+        try:
+            return version_of(con) == self._newest
+        except sqlite3.Error:  # opening anew meets it again, and is what tells of it
+            return False
 
     def _open(self, mode: str) -> sqlite3.Connection:
         self._place.check_owner()
