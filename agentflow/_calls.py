@@ -243,9 +243,10 @@ class StepCall:
         if type(found) is Hit:
             return found
         assert isinstance(found, Miss)
-        self.miss = found
+        known, self.miss = self.miss, found
         if found.why == "stale":
-            self.log("step.stale", reason=str(found.error))
+            if known.why != "stale":  # a call looks twice: before it waits for others, and after
+                self.log("step.stale", reason=str(found.error))
         elif isinstance(found.error, StoreCorrupt):
             if self.raises_damaged:
                 raise self._damaged(found.error) from found.error
