@@ -1,4 +1,4 @@
-"""Code versions in IPython itself: its shell, and the compiler of its kernel, which names cells by files that do not exist."""
+"""Code versions at a prompt: Python's own, IPython's shell, and the compiler of its kernel, which names cells by files that do not exist."""
 
 from __future__ import annotations
 
@@ -38,3 +38,41 @@ def in_ipython(kind: str, directory: Path) -> dict[str, dict[str, int]]:
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+TYPED = """
+from agentflow import cached_step
+PROMPT = "Be kind."
+def polite(text): return PROMPT + text
+
+@cached_step(name="ask")
+def ask(text: str) -> str:
+    print(PROMPT)
+    return polite(text)
+
+"""
+
+
+def test_what_is_typed_at_a_prompt_has_a_version(tmp_path):
+    """Python's own prompt keeps no source of it (before 3.13): another prompt or helper is seen all the same, and the next session finds what is remembered."""
+    edits = ["PROMPT = 'Be brief.'", "PROMPT = 'Be kind.'", "def polite(text): return text\n"]
+    asked = [line for edit in ("", *edits) for line in (edit, "_ = ask('why?')")]
+
+    first, second = (typed([*TYPED.splitlines(), *asked], tmp_path) for _ in range(2))
+
+    assert first == ["Be kind.", "Be brief.", "Be kind."]
+    assert second == []
+
+
+def typed(lines: list[str], directory: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-i", "-q"],
+        input="\n".join([*lines, ""]),
+        env={**os.environ, "PYTHONPATH": str(ROOT), "AGENTFLOW_STORE": str(directory / "store")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Error" not in done.stderr, done.stderr
+    return done.stdout.splitlines()
