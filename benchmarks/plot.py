@@ -74,8 +74,7 @@ def against_peers(read: Read) -> Figure:
 
 def panel_of(read: Read, name: str, title: str, floors: tuple[tuple[str, str], ...]) -> tuple[str, list[Read]]:
     """Return the bars of a panel, those that have a value."""
-    known = {name: figure["floor"] for name, figure in read.get("figures", {}).items()} | read["floors"]
-    below = [{"text": f"floor: {text}", "color": FLOOR, "value": known.get(floor)} for floor, text in floors]
+    below = [{"text": f"floor: {text}", "color": FLOOR, "value": read["floors"].get(floor)} for floor, text in floors]
     found = [
         {"text": peer, "color": OURS if peer == "agentflow" else PEER, "value": figures.get(name)}
         for peer, figures in read["peers"].items()

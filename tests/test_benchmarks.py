@@ -74,7 +74,9 @@ def test_what_is_drawn_of_the_libraries_is_medians_in_seconds(benchmarks):
         "other": {"miss": 5.0, "miss / insert": 5.0},
         "broken": {},
     }
-    assert suite.peer_floors(peers) == {"miss / fsync": None, "miss / insert": 0.2, "hit / select": None}
+    floors = suite.floors_of(peers, {"fan-out": [{"value": 9.0, "floor": 3.0}], "hit": []})
+    assert floors == {"miss / insert": 0.2, "fan-out": 3.0}
+    assert suite.floors_row({"miss / fsync": 0.001, **floors})[:9] == ["*floor*", "1 ms", *["–"] * 5, "1 ms", "3 s"]
 
 
 def test_the_kept_picture_has_floors_this_project_and_the_libraries(benchmarks):
