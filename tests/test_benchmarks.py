@@ -49,6 +49,18 @@ def test_the_requests_of_two_providers_are_measured():
     assert measured == [f"{provider}: {way}" for provider in ("openai", "anthropic") for way in ways]
 
 
+@pytest.mark.slow
+def test_readers_are_measured():
+    """A line for each workflow and number of readers; that each has seen every chunk is checked where it is measured."""
+    command = [sys.executable, str(ROOT / "benchmarks/readers.py"), "--readers", "0", "2", "--chunks", "3000"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(" | ")[:2] for line in done.stdout.splitlines()[2:]]
+    assert lines == [["| talk", "0"], ["| talk", "2"], ["| mark", "0"], ["| mark", "2"]]
+
+
 def test_a_verdict_is_that_of_the_median_ratio(benchmarks):
     """What is shown is the median over the repeats of each one's own ratio, judged by the bar and the aim."""
     suite, figures = benchmarks("suite"), benchmarks("figures")
