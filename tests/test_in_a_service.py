@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,30 @@ ROOT = Path(__file__).parent.parent
 TEXT = "".join(f"{number} words about cats. " for number in range(1, 41))
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a server of its own."""
+@contextmanager
+def serving(directory: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
+    """A server of its own, and a client of it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
         [sys.executable, str(ROOT / "examples" / "in_a_service.py"), str(port)],
-        cwd=tmp_path_factory.mktemp("service"),
+        cwd=directory,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
     )
     with server, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        wait_for(client, server)
+        try:
+            wait_for(client, server)
+            yield client, server
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a server of its own."""
+    with serving(tmp_path_factory.mktemp("service")) as (client, _):
         yield client
-        server.terminate()
 
 
 def wait_for(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
@@ -99,6 +109,8 @@ def test_a_client_that_connects_again_misses_nothing(client):
     assert [event["seq"] for event in seen] == list(range(1, len(seen) + 1))
     assert "".join(item for event in seen if event["type"] == "run_yielded" for item in event["items"]) == TEXT
     assert seen == events(client, run)
+    rest = client.get(f"/runs/{run}/events", headers={"Last-Event-ID": str(seen[-1]["seq"])})
+    assert (rest.status_code, rest.content) == (204, b"")  # else a browser would come back for ever
 
 
 def test_a_run_is_cancelled(client):
@@ -119,3 +131,93 @@ def test_a_run_that_is_not_there_is_not_found(client):
     assert client.get("/runs/nothing").status_code == 404
     assert client.get("/runs/nothing/events").status_code == 404
     assert client.delete("/runs/nothing").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "wrong"),
+    [
+        (b"no JSON", []),
+        (b"[]", []),
+        (b"{}", ["user"]),
+        (b'{"user": "", "topic": "cats"}', ["user"]),
+        (b'{"user": "ada", "topic": 1}', ["topic"]),
+    ],
+)
+def test_an_order_that_cannot_be_read_is_refused(client, body, wrong):
+    """With what is wrong with it, and without what was sent."""
+    answer = client.post("/runs", content=body)
+
+    assert answer.status_code == 422
+    assert answer.json()["error"][0]["loc"] == wrong
+    assert "input" not in answer.json()["error"][0]
+
+
+@pytest.mark.parametrize("number", ["x", "-1", "1.5", "9" * 5000, "\u00b2"])
+def test_a_number_that_is_none_is_refused(client, number):
+    """It is the client's mistake, not the server's."""
+    run = started(client, "kim")
+
+    answer = client.get(f"/runs/{run}/events", headers={"Last-Event-ID": number.encode("latin-1")})
+
+    assert answer.status_code == 400
+
+
+def test_an_order_that_is_sent_twice_starts_one_run(client):
+    """Under a key of the client's, which stands for one order of one user."""
+    key = {"Idempotency-Key": "17"}
+    orders = [("zoe", "cats"), ("zoe", "cats"), ("zoe", "dogs"), ("max", "dogs")]
+
+    first, again, other, of_another = [
+        client.post("/runs", json={"user": user, "topic": topic}, headers=key) for user, topic in orders
+    ]
+
+    assert first.json() == again.json()
+    assert (first.status_code, again.status_code, other.status_code, of_another.status_code) == (202, 202, 409, 202)
+    assert of_another.json() != first.json()
+
+
+def test_errors_say_nothing_of_the_server(client):
+    """Neither where its store is nor what it is made of."""
+    assert client.get("/runs/nothing").json() == {"error": "there is no such run"}
+
+
+@pytest.mark.parametrize("signal", ["kill", "terminate"])
+def test_what_a_server_leaves_behind_goes_on_when_it_starts_again(tmp_path, signal):
+    """The client, connecting again with the last id that it saw, sees the interruption's other side: the run to its end."""
+    with serving(tmp_path) as (client, server):
+        run = started(client, "ada")
+        seen = events(client, run, most=2)
+        getattr(server, signal)()
+        server.wait(30)
+
+    with serving(tmp_path) as (client, _):
+        rest = events(client, run, after=seen[-1]["seq"])
+
+        assert [event["seq"] for event in seen + rest] == list(range(1, len(seen + rest) + 1))
+        assert (rest[-1]["type"], rest[-1]["attempt"]) == ("run_completed", 2)
+        assert client.get(f"/runs/{run}").json()["output"] == TEXT
+
+
+SILENT = """
+import asyncio, in_a_service
+from agentflow.events import RunCompleted
+
+async def silent():
+    await asyncio.sleep(0.2)
+    yield RunCompleted(seq=3)
+
+async def main():
+    in_a_service.HEARTBEAT = 0.01
+    said = [text async for text in in_a_service.told(silent())]
+    assert set(said[:-1]) == {": nothing new\\n\\n"}, said
+    assert said[-1].startswith("id: 3\\nevent: run_completed\\ndata: {"), said
+
+asyncio.run(main())
+"""
+
+
+def test_a_silent_stream_shows_that_it_is_alive(tmp_path):
+    """With comments, which browsers leave out; an event that comes meanwhile is not lost."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "examples"), os.environ.get("PYTHONPATH", "")])
+
+    subprocess.run([sys.executable, "-c", SILENT], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=True)
