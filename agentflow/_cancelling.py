@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
+import weakref
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -31,7 +32,8 @@ __all__ = ["cancelling", "heeding"]
 
 _BETWEEN_LOOKS: Final = 0.05  # seconds
 
-_executed: Final[dict[tuple[str, str], Token]] = {}
+# Weak: a task whose loop was closed without it is thrown away, and ends its run then, only if nobody else holds it.
+_executed: Final[weakref.WeakValueDictionary[tuple[str, str], Token]] = weakref.WeakValueDictionary()
 
 
 class _Listener:

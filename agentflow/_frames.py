@@ -152,8 +152,11 @@ class Entered:
 
     def __exit__(self, *_: object) -> None:
         frame, recording = self._tokens
-        RECORDING.reset(recording)
-        FRAME.reset(frame)
+        try:
+            RECORDING.reset(recording)
+            FRAME.reset(frame)
+        except ValueError:
+            pass  # another context, where they were never set: of a task that is thrown away with its loop
 
 
 @attrs.frozen

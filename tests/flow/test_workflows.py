@@ -911,6 +911,49 @@ def test_a_stream_that_a_closed_loop_has_left_behind_is_interrupted():
     assert run.status == "completed"
 
 
+@pytest.mark.parametrize("how", ["collected", "closed"])
+@pytest.mark.parametrize("place", ["body", "step", "child"])
+def test_a_task_that_a_closed_loop_has_left_behind_is_interrupted(store, place, how):
+    """As soon as it is thrown away, and with what it had set; whoever calls again goes on with it, and waits for nobody."""
+    began = []
+
+    async def rest() -> int:
+        began.append(place)
+        await asyncio.sleep(600 if len(began) == 1 else 0)
+        return 7
+
+    resting = cached_step(name="resting")(rest)
+    child = workflow(name="child")(rest)
+
+    @workflow
+    async def flow(ctx: Context) -> int:
+        ctx.state["a"] = {"x": 1}
+        ctx.state["a"]["y"] = 2
+        return await {"body": rest, "step": resting, "child": child}[place]()
+
+    async def begun(call: Any) -> Any:
+        task = asyncio.ensure_future(call)
+        while not began:
+            await asyncio.sleep(0.001)
+        return task
+
+    loop = asyncio.new_event_loop()
+    call = flow()
+    task = loop.run_until_complete(begun(call))
+    loop.close()
+    before = [run.status for run in list_runs()]
+    if how == "closed":
+        call.close()
+    del task, call
+    gc.collect()
+
+    assert set(before) == {"running"}
+    assert {run.status for run in list_runs()} == {"interrupted"}
+    assert dict(flow.session("default").state) == {"a": {"x": 1, "y": 2}}
+    assert asyncio.run(asyncio.wait_for(flow(), 20)) == 7
+    assert {(run.status, run.attempt) for run in list_runs()} == {("completed", 2)}
+
+
 def test_a_child_forked_while_a_run_is_active_has_no_active_run(disk):
     """A step outside any run works in it: the run is its parent's."""
     begun, over = threading.Event(), threading.Event()
