@@ -36,14 +36,14 @@ def wish_key(run_id: str) -> str:
 
 def status_of(record: RunRecord, store: Store) -> RunStatus:
     """Return where a run stands: what its row says, unless its process has died over it."""
-    if record.status not in UNFINISHED:
+    if record.status not in UNFINISHED or record.is_queued:
         return record.status
     # In the order in which a run changes hands, so that it is not missed between two looks.
     if store.is_locked(handover_lock(record.id)) or store.is_locked(run_lock(record.id)):
         return record.status
     # It may have ended between the looks; then its row says so by now.
     now = store.run(record.id)
-    if now is not None and now.status not in UNFINISHED:
+    if now is not None and (now.status not in UNFINISHED or now.is_queued):
         return now.status
     return RunStatus.CANCELLED if _is_unwanted(record, store) else RunStatus.INTERRUPTED
 
@@ -134,7 +134,7 @@ class Claims:
     def again(self, record: RunRecord) -> Claim | None:
         """Claim a run that nobody executes any more; None if somebody does after all."""
         store = self.home.store
-        if store.is_locked(handover_lock(record.id)) or not store.try_lock(run_lock(record.id)):
+        if record.is_queued or store.is_locked(handover_lock(record.id)) or not store.try_lock(run_lock(record.id)):
             return None
         now = store.run(record.id)
         if now is None or (now.status, now.owner) != (record.status, record.owner):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import os
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import attrs
@@ -14,7 +15,8 @@ from agentflow._frames import FRAME
 from agentflow._logging import enabled, logger
 from agentflow._recording import RECORDING
 from agentflow._stored_call import StoredCall
-from agentflow.exceptions import RunInterrupted
+from agentflow.exceptions import RunConflict, RunInterrupted
+from agentflow.stores._base import QUEUED, Fence, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,14 +131,45 @@ class Job:
         finally:
             self.store.unlock(handover)
 
+    @contextmanager
+    def queued(self) -> Iterator[None]:
+        """Let a queue have the run, which is put into it within a block.
+
+        From then on the run is `pending` for whoever looks, without any process that holds it, until a worker executes it or it is cancelled.
+        What is raised in the block takes it back.
+
+        Raises:
+            UsageError: If an argument is not stored and has no default.
+            RunConflict: If the run was cancelled meanwhile.
+        """
+        self.check_stored()
+        queued = attrs.evolve(self._record, owner=f"{QUEUED}{os.urandom(16).hex()}")
+        self._replace(self._record, queued)
+        self.store.unlock(run_lock(self.run_id))
+        try:
+            yield
+        except BaseException:
+            if self.store.try_lock(run_lock(self.run_id)):
+                with suppress(RunConflict):  # a worker was faster
+                    self._replace(queued, self._record)
+            raise
+
+    def _replace(self, before: RunRecord, after: RunRecord) -> None:
+        self.store.commit(Transaction(run=after, fence=Fence(self.run_id, before.owner)))
+
 
 @runtime_checkable
 class Executor(Protocol):
     """Where background runs are executed.
 
-    `submit` gets a run that is recorded as `pending` and sees to it that it is executed: by `job.run()` in some thread of this
-    process; or elsewhere, by letting go of it (`job.handed_over()`) and calling `agentflow.executors.execute(run_id, store=...)`
-    in a process that has imported the workflow. It returns as soon as that is certain to happen.
+    `submit` gets a run that is recorded as `pending` and sees to it that it is executed, in one of three ways:
+
+    * here, by `job.run()` in some thread of this process;
+    * elsewhere and at once, by letting go of it (`job.handed_over()`) while another process calls `agentflow.executors.execute(run_id, store=...)`;
+    * elsewhere and some time, by putting its id into a queue (`job.queued()`), whose workers call that.
+
+    A worker has imported the workflow. What it gets twice it executes once: the second time `execute` raises `RunConflict`.
+    Of a worker that dies the run is `interrupted`, as any other, and `Run.resume()` submits it again.
     """
 
     @property

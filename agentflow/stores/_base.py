@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANY_REVISION",
+    "QUEUED",
     "UNFINISHED",
     "AnyRevision",
     "Entry",
@@ -39,6 +40,10 @@ __all__ = [
 
 UNFINISHED: Final = (RunStatus.PENDING, RunStatus.RUNNING)
 """What a run's row says until its end is recorded, whether anybody executes it or not."""
+
+
+QUEUED: Final = "queued:"
+"""How the owner of a run begins that waits in a queue, where no process holds its lock."""
 
 
 def run_lock(run_id: str) -> str:
@@ -190,7 +195,7 @@ class RunRecord:
 
     Attributes:
         call: Digest of the arguments (and of `refresh`): which call continues this run.
-        owner: A token of the process and attempt that executes it; writes under another owner are refused.
+        owner: A token of the process and attempt that executes it; writes under another owner are refused. In a queue it begins with `QUEUED`.
         arguments: The sealed arguments, or None if they cannot be stored.
         result: The sealed result, or None.
         error: The failure as JSON text, or `""`.
@@ -210,6 +215,11 @@ class RunRecord:
     arguments: bytes | None = attrs.field(default=None, repr=False)
     result: bytes | None = attrs.field(default=None, repr=False)
     error: str = ""
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether it waits in a queue, where no process holds its lock."""
+        return self.status is RunStatus.PENDING and self.owner.startswith(QUEUED)
 
 
 @attrs.frozen(kw_only=True, slots=False)

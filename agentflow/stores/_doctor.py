@@ -17,7 +17,7 @@ import attrs
 from agentflow._serialization import unseal
 from agentflow.exceptions import IncompatibleStore, StoreCorrupt, StoreError
 from agentflow.stores import _schema
-from agentflow.stores._base import UNFINISHED, handover_lock, run_lock
+from agentflow.stores._base import QUEUED, UNFINISHED, handover_lock, run_lock
 from agentflow.stores._diskcache import connect
 from agentflow.stores._errors import store_error
 from agentflow.stores._mounts import file_system, is_network
@@ -45,9 +45,8 @@ _VALUES: Final = """SELECT e.step, substr(c.key, 1, 12), c.mode, c.filename, c.v
 _LOST: Final = "SELECT step, substr(key, 1, 12) FROM af_entries e WHERE NOT EXISTS (SELECT 1 FROM Cache c WHERE c.rowid = e.id AND c.key = e.key)"
 _STATE: Final = "SELECT workflow, session_id, key, value FROM af_state WHERE value IS NOT NULL"
 _RUN_VALUES: Final = "SELECT id, arguments, result FROM af_runs"
-_UNFINISHED_RUNS: Final = (
-    "SELECT id, workflow, session_id, status FROM af_runs WHERE status IN (SELECT value FROM json_each(?))"
-)
+_UNFINISHED_RUNS: Final = f"""SELECT id, workflow, session_id, status FROM af_runs
+    WHERE status IN (SELECT value FROM json_each(?)) AND owner NOT GLOB '{QUEUED}*'"""  # noqa: S608 - a constant of ours
 
 
 @attrs.frozen
