@@ -306,7 +306,9 @@ class Workflow(Decorated, Generic[P, T]):
         try:
             yield perform
             _refuse_unawaited(perform.result, self.name)
-        except GeneratorExit as left:  # its task is thrown away, perhaps with its loop: nobody goes on with this procedure
+        except (
+            GeneratorExit
+        ) as left:  # its task is thrown away, perhaps with its loop: nobody goes on with this procedure
             drive(body.failed(left))
             raise
         except BaseException as error:  # however it ends, the run is told

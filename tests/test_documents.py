@@ -8,6 +8,7 @@ What a reader need not see, such as a scripted model, can stand in a comment: `<
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pytest
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser
 
-from agentflow import _registry, _settings
+from agentflow import _registry, _settings, exceptions
 
 ROOT = Path(__file__).parent.parent
 
@@ -162,3 +163,38 @@ agentflow.configure(require_session=True)
 def test_no_text_knows_of_another(name, run):
     """Names are free, nothing is remembered and nothing configured, whatever ran before in this process."""
     run(Text(name, FIRST_OF_ITS_PROCESS))
+
+
+NAMESPACES = ("exceptions", "executors", "messages", "models", "stores", "testing", "tools", "types")
+
+
+def public_errors() -> list[str]:
+    """Name every exception class that users can import from a public namespace."""
+    modules = [importlib.import_module(f"agentflow.{name}") for name in NAMESPACES]
+    found = {name: getattr(module, name) for module in modules for name in module.__all__}
+    return [name for name, value in found.items() if isinstance(value, type) and issubclass(value, BaseException)]
+
+
+def test_every_error_is_on_its_page():
+    """Whoever meets an error finds it in `docs/errors.md`."""
+    page = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+
+    assert len(public_errors()) > 40
+    assert [name for name in [*public_errors(), "RecordingMissing"] if not re.search(rf"\b{name}\b", page)] == []
+
+
+def test_the_tree_of_errors_is_the_one_that_there_is():
+    """On the page as in the module's docstring, each class under its base."""
+    (tree,) = re.findall(r"^```text\n(.*?)^```", exceptions.__doc__, re.MULTILINE | re.DOTALL)
+    above: list[str] = []
+    drawn: dict[str, str | None] = {}
+    for indent, name in re.findall(r"^([│├└─ ]*)([A-Z]\w+)", tree, re.MULTILINE):
+        depth = len(indent) // 4
+        above[depth:] = [name]
+        drawn[name] = above[depth - 1] if depth else None
+
+    assert tree in (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    assert set(drawn) == set(exceptions.__all__) - {"ModelRetry"}
+    assert {name: base for name, base in drawn.items() if base} == {
+        name: getattr(exceptions, name).__mro__[1].__name__ for name in drawn if name != "AgentflowError"
+    }
