@@ -306,10 +306,8 @@ class Workflow(Decorated, Generic[P, T]):
         try:
             yield perform
             _refuse_unawaited(perform.result, self.name)
-        except (
-            GeneratorExit
-        ) as left:  # its task is thrown away, perhaps with its loop: nobody goes on with this procedure
-            drive(body.failed(left))
+        except GeneratorExit as left:
+            drive(body.failed(left))  # its task is thrown away, perhaps with its loop: nobody goes on with this
             raise
         except BaseException as error:  # however it ends, the run is told
             yield from body.failed(error)

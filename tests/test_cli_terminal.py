@@ -170,6 +170,22 @@ def test_a_run_is_followed_in_a_terminal(open_terminal, under_way):
     assert "run_completed" in terminal.shown().splitlines()[-3]
 
 
+def test_what_is_resumed_in_a_terminal_is_stopped_there(open_terminal, under_way):
+    """Ctrl-C leaves the run `interrupted`, with its finished steps, and the shell comes back at once."""
+    terminal = open_terminal(100)
+    run = list_runs(store=under_way / ".agentflow")[0]
+    run.cancel()
+    wait_for(lambda: run.status == "cancelled")
+
+    terminal.enter(f"clear; agentflow resume {run.id[:8]} --import flows; echo code $?")
+    wait_for(lambda: run.status == "running")
+    terminal.press("C-c")
+    wait_for(lambda: "code 130" in terminal.shown())
+
+    assert "Traceback" not in terminal.shown()
+    assert (run.status, run.attempt) == ("interrupted", 2)
+
+
 def test_a_narrow_terminal_loses_nothing(open_terminal, under_way):
     """Where a table does not fit, a run is a block of names and values; nothing is cut off."""
     terminal = open_terminal(50)
