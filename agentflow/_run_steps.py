@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
-from agentflow.events import StepCompleted, StepFailed, StepHit, StepRetried, StepStarted
+from agentflow._usage import Usage
+from agentflow.events import ModelAnswered, StepCompleted, StepFailed, StepHit, StepRetried, StepStarted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +36,7 @@ class RunStep:
         error: The type and message of the latest exception, or None.
         run_attempt: The attempt of the run that it belongs to, from 1.
         started_at: When it was called, in UTC.
+        usage: What the model requests made in it have used, less those of steps that it called; nothing for a hit.
     """
 
     step: str
@@ -46,6 +48,7 @@ class RunStep:
     error: str | None = None
     run_attempt: int
     started_at: datetime
+    usage: Usage = attrs.field(factory=Usage)
 
 
 def steps_of(events: Iterable[Event], *, is_over: bool) -> list[RunStep]:
@@ -68,12 +71,14 @@ def steps_of(events: Iterable[Event], *, is_over: bool) -> list[RunStep]:
         elif isinstance(event, StepRetried | StepCompleted | StepFailed) and (waiting := open_calls[_call(event)]):
             index = waiting[0] if isinstance(event, StepRetried) else waiting.popleft()
             steps[index] = _gone_on(steps[index], event)
+        elif isinstance(event, ModelAnswered) and (waiting := open_calls[_call(event)]):
+            steps[waiting[0]] = attrs.evolve(steps[waiting[0]], usage=steps[waiting[0]].usage + event.usage)
     return [
         _left(step) if step.status == "running" and (is_over or step.run_attempt < latest) else step for step in steps
     ]
 
 
-def _call(event: StepStarted | StepRetried | StepCompleted | StepFailed) -> _Call:
+def _call(event: StepStarted | StepRetried | StepCompleted | StepFailed | ModelAnswered) -> _Call:
     return event.attempt, event.step, event.key
 
 

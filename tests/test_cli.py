@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from agentflow._settings import store_at
+from agentflow import Agent, cached_step, list_runs, workflow
+from agentflow._settings import store_at, using_store
+from agentflow.messages import ModelResponse, TextPart, Usage
+from agentflow.testing import ScriptedModel
 
 ROOT = Path(__file__).parent.parent
 HELP = ROOT / "docs" / "cli.md"
@@ -188,6 +191,35 @@ def test_following_exits_as_the_run_ended(made, workflow, code):
 def test_steps_are_shown(made):
     """The step calls of a run."""
     assert "flows:write" in said(made, "steps", run_of(made, "post")["id"])
+
+
+def test_what_a_step_has_cost_is_shown(tmp_path):
+    """In tokens and dollars, beside each step call, if any has asked a model."""
+    usage = Usage(requests=1, input_tokens=100, output_tokens=20, cost=0.0125)
+    agent = Agent(ScriptedModel([ModelResponse(parts=(TextPart(text="yes"),), usage=usage)]))
+
+    @cached_step(name="asks")
+    def asks() -> str:
+        return agent.run("?").output
+
+    @cached_step(name="counts")
+    def counts() -> int:
+        return 1
+
+    @workflow(name="flow")
+    def flow() -> None:
+        asks()
+        counts()
+
+    with using_store(store_at(str(tmp_path / ".agentflow"))):
+        flow()
+        run = list_runs()[0].id
+
+    head, *rows = [line.split() for line in said(tmp_path, "steps", run).splitlines()]
+    assert head == ["step", "status", "hit", "attempts", "seconds", "tokens", "cost", "error"]
+    assert [(row[0], *row[5:7]) for row in rows] == [("asks", "120", "0.0125"), ("counts", "0", "-")]
+    assert json.loads(said(tmp_path, "steps", run, "--json"))[0]["usage"]["cost"] == 0.0125
+    store_at(str(tmp_path / ".agentflow")).close()
 
 
 def test_state_is_shown_without_its_classes(made):

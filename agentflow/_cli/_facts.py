@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agentflow._session import RememberedStep
     from agentflow.stores import Store
 
-__all__ = ["of_call", "of_remembered", "of_run", "of_state", "result_of", "whole_run"]
+__all__ = ["of_call", "of_remembered", "of_run", "of_state", "result_of", "row_of_call", "whole_run"]
 
 
 def of_run(run: Run) -> dict[str, Any]:
@@ -52,6 +52,17 @@ def of_call(step: Any) -> dict[str, Any]:
     """Return what is known of one step call of a run."""
     facts: dict[str, Any] = pydantic_core.to_jsonable_python(attrs.asdict(step))
     return facts
+
+
+def row_of_call(call: dict[str, Any]) -> dict[str, Any]:
+    """Return the same for a table: rounded, and what the step's own model requests have used as two figures."""
+    usage, seconds = call["usage"], call["seconds"]
+    return {
+        **call,
+        "seconds": None if seconds is None else round(seconds, 3),
+        "tokens": usage["input_tokens"] + usage["output_tokens"],
+        "cost": None if usage["cost"] is None else round(usage["cost"], 6),
+    }
 
 
 def of_remembered(remembered: RememberedStep) -> dict[str, Any]:

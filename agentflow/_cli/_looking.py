@@ -63,9 +63,10 @@ def show(store: Store, screen: Screen, *, run: str) -> None:
 
 
 def _calls(screen: Screen, calls: list[dict[str, Any]]) -> None:
-    columns = ("step", "status", "hit", "attempts", "seconds", "error")
-    seconds = [{**call, "seconds": None if call["seconds"] is None else round(call["seconds"], 3)} for call in calls]
-    screen.table(columns, [[call[name] for name in columns] for call in seconds])
+    spent = ("tokens", "cost") if any(call["usage"]["requests"] for call in calls) else ()
+    columns = ("step", "status", "hit", "attempts", "seconds", *spent, "error")
+    rows = [_facts.row_of_call(call) for call in calls]
+    screen.table(columns, [[row[name] for name in columns] for row in rows])
 
 
 @command

@@ -57,6 +57,35 @@ def test_all_kinds_of_usage_are_counted_and_recorded(ask):
     assert answered(flow)[1].key == inside.with_options(workflow=flow.name).key(1)
 
 
+def test_each_step_knows_what_it_has_used(ask):
+    """Its own requests, not those of a step that it called; a hit has used nothing."""
+    agent = Agent(priced(4))
+
+    @cached_step
+    def inner(n: int) -> str:
+        return ask(agent, "inner")
+
+    @cached_step
+    def outer(n: int) -> str:
+        return ask(agent, "one") + ask(agent, "two") + inner(n)
+
+    @workflow
+    def flow() -> None:
+        ask(agent, "body")
+        outer(1)
+        outer(1)
+
+    flow()
+
+    steps = list_runs(workflow=flow.name)[0].steps()
+    assert [(step.step, step.hit, step.usage.requests) for step in steps] == [
+        (outer.name, False, 2),
+        (inner.name, False, 1),
+        (outer.name, True, 0),
+    ]
+    assert steps[0].usage.cost == 2 * list_runs()[0].steps()[1].usage.cost > 0
+
+
 def test_hits_are_free():
     """Neither a step's hit nor a replayed answer counts, in the next attempt of the run; what was paid before counts on."""
     agent, fails = Agent(priced(3), cache="run"), [True]
