@@ -56,7 +56,7 @@ def wait_for(value: Callable[[], Any]) -> Any:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}  # as people have it
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -137,4 +138,12 @@ def saying() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        _let_go()
         raise click.ClickException(f"the output cannot be written: {error.strerror}") from error
+
+
+def _let_go() -> None:
+    """Send nowhere what is still buffered: written at the end of the interpreter it would fail again, and change the exit code."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +13,16 @@ import pytest
 
 from agentflow import Context, cached_step, list_runs, workflow
 from agentflow._loading import _workflows
-from agentflow.exceptions import RunCancelled, RunFailed, RunNotFound, TooManyAttempts, UsageError, WorkflowNotLoaded
+from agentflow.exceptions import (
+    RunCancelled,
+    RunConflict,
+    RunFailed,
+    RunNotFound,
+    TooManyAttempts,
+    UsageError,
+    WorkflowNotLoaded,
+)
+from agentflow.stores._base import run_lock
 
 PATIENCE = 20
 
@@ -180,6 +189,45 @@ def test_two_who_resume_a_run_get_one_outcome():
 
     assert results == {2}
     assert executed == ["body"]
+
+
+def test_what_a_lost_run_still_wants_to_write_is_refused(store):
+    """Whoever has lost its lock, and comes back when another has the run, or has ended it, changes nothing: steps, state, events, end."""
+    begun, over = threading.Event(), threading.Event()
+    refused: list[str] = []
+
+    def attempted(what: str, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except RunConflict:
+            refused.append(what)
+
+    @workflow
+    def flow(ctx: Context) -> int:
+        if ctx.attempt == 1:
+            begun.set()
+            over.wait(PATIENCE)
+            attempted("step", lambda: step(1))
+            attempted("state", lambda: ctx.state.update(late=True))
+            ctx.emit("late")
+        return ctx.attempt
+
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(flow)
+        begun.wait(PATIENCE)
+        run = list_runs(workflow=flow.name)[0]
+        store.unlock(run_lock(run.id))  # as when somebody removes the file of the locks
+        assert run.status == "interrupted"
+        assert flow() == 2
+        over.set()
+        with pytest.raises(RunConflict):
+            late.result(PATIENCE)
+
+    assert refused == ["step", "state"]
+    assert (run.status, run.attempt, run.result(timeout=0)) == ("completed", 2, 2)
+    assert dict(flow.session("default").state) == {}
+    assert [event.type for event in run.events()] == ["run_started", "run_started", "run_completed"]
+    assert not step.with_options(workflow=flow.name, session_id="default").is_cached(1)
 
 
 def test_a_workflow_that_is_not_imported_is_told():
