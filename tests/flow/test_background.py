@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -10,9 +11,11 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 import pytest
 
-from agentflow import Agent, Context, cached_step, configure, get_run, list_runs, workflow
+from agentflow import Agent, Context, Run, cached_step, configure, get_run, list_runs, workflow
 from agentflow.exceptions import (
+    RunCancelled,
     RunConflict,
+    RunError,
     RunFailed,
     RunInterrupted,
     RunNotFound,
@@ -241,6 +244,54 @@ def test_a_direct_call_and_a_start_continue_each_other():
 
     assert run.attempt == 2
     assert len(list_runs(workflow=raising.name)) == 1
+
+
+ANSWERS = {
+    "not yet": RunTimeout,
+    "failed": RunFailed,
+    "cancelled": RunCancelled,
+    "interrupted": RunInterrupted,
+    "unknown": RunNotFound,
+}
+
+
+@contextlib.contextmanager
+def a_run_that_has(ended: str) -> Iterator[Run]:
+    """A run without a result, for one of the five reasons that there are."""
+
+    @workflow
+    def flow() -> Iterator[int]:
+        yield 1
+        if ended == "failed":
+            raise ValueError(ended)
+
+    stream = flow()
+    next(stream)
+    run = list_runs(workflow=flow.name)[0]
+    if ended == "cancelled":
+        run.cancel()
+    if ended == "unknown":
+        assert next(stream, None) is None
+        flow.session("default").delete()
+    if ended == "failed":
+        with pytest.raises(ValueError, match=ended):
+            next(stream)
+    if ended in ("cancelled", "interrupted"):
+        stream.close()
+    yield run
+    stream.close()
+
+
+@pytest.mark.parametrize("ask", ["result", "result_json", "aresult", "aresult_json"])
+@pytest.mark.parametrize("ended", ANSWERS)
+def test_there_are_five_reasons_for_no_result(ended, ask):
+    """Each has an error of its own, whoever asks, which names the run and is none of the others."""
+    with a_run_that_has(ended) as run, pytest.raises(RunError) as raised:
+        given = getattr(run, ask)(timeout=0.01)
+        asyncio.run(given)
+
+    assert [reason for reason, error in ANSWERS.items() if isinstance(raised.value, error)] == [ended]
+    assert raised.value.run_id == run.id
 
 
 def test_an_unknown_run_is_told():
