@@ -34,6 +34,7 @@ __all__ = [
     "Store",
     "Transaction",
     "handover_lock",
+    "is_queued",
     "run_lock",
 ]
 
@@ -54,6 +55,11 @@ def run_lock(run_id: str) -> str:
 def handover_lock(run_id: str) -> str:
     """Return the name of the lock that is held while one process hands a run to another."""
     return f"handover:{run_id}"
+
+
+def is_queued(status: str, owner: str) -> bool:
+    """Whether a run of this status and owner waits in a queue."""
+    return status == RunStatus.PENDING and owner.startswith(QUEUED)
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -219,7 +225,7 @@ class RunRecord:
     @property
     def is_queued(self) -> bool:
         """Whether it waits in a queue, where no process holds its lock."""
-        return self.status is RunStatus.PENDING and self.owner.startswith(QUEUED)
+        return is_queued(self.status, self.owner)
 
 
 @attrs.frozen(kw_only=True, slots=False)

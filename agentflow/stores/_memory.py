@@ -289,7 +289,10 @@ class MemoryStore:
 
         asked = conditions(older_than, versions, workflow, dry_run=dry_run)
         with self._mutex:
-            rows = [(run.id, run.parent_id, run.workflow, run.session_id, run.status) for run in self._runs.values()]
+            rows = [
+                (run.id, run.parent_id, run.workflow, run.session_id, run.status, run.owner)
+                for run in self._runs.values()
+            ]
             live = Live(rows, self.is_locked)
             steps = [entry for entry in self._entries.values() if entry.kind == "step"]
             old = superseded(

@@ -15,7 +15,7 @@ import attrs
 
 from agentflow._retry import seconds
 from agentflow.exceptions import UsageError
-from agentflow.stores._base import UNFINISHED, handover_lock, run_lock
+from agentflow.stores._base import UNFINISHED, handover_lock, is_queued, run_lock
 from agentflow.stores._reports import Pruned
 from agentflow.stores._schema import bound, from_text, name_of
 
@@ -30,7 +30,7 @@ __all__ = ["Conditions", "DiskPruning", "Live", "conditions", "superseded"]
 BATCH: Final = 500
 """How much one transaction removes, so that other writers get their turn."""
 
-_RUNS: Final = "SELECT id, parent_id, workflow, session_id, status FROM af_runs"
+_RUNS: Final = "SELECT id, parent_id, workflow, session_id, status, owner FROM af_runs"
 _ENDED: Final = "COALESCE(finished_at, (SELECT MAX(at) FROM af_events WHERE run_id = af_runs.id), started_at)"
 _OLD_RUNS: Final = f"SELECT id FROM af_runs WHERE (? IS NULL OR workflow = ?) AND {_ENDED} < ?"
 _VERSIONS: Final = (
@@ -97,19 +97,21 @@ class Conditions:
 
 
 class Live:
-    """Which runs are being executed, and which therefore stay.
+    """Which runs are being executed, or wait for it, and which therefore stay.
 
     Args:
-        runs: All of them, as id, parent, workflow, session and status.
+        runs: All of them, as id, parent, workflow, session, status and owner.
         is_locked: Whether a named lock is held.
     """
 
     def __init__(self, runs: Iterable[Sequence[str]], is_locked: Callable[[str], bool]) -> None:
         self._parents: dict[str, str] = {}
         self.sessions: list[tuple[str, str, str]] = []
-        for run_id, parent_id, workflow, session_id, status in runs:
+        for run_id, parent_id, workflow, session_id, status, owner in runs:
             self._parents[run_id] = parent_id
-            if status in UNFINISHED and (is_locked(run_lock(run_id)) or is_locked(handover_lock(run_id))):
+            if status not in UNFINISHED:
+                continue
+            if is_queued(status, owner) or is_locked(run_lock(run_id)) or is_locked(handover_lock(run_id)):
                 self.sessions.append((run_id, workflow, session_id))
         self._live = {run_id for run_id, _, _ in self.sessions}
 

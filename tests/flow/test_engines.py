@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from agentflow import Run, configure, get_run, list_runs
+from agentflow._settings import using_store
 from agentflow.exceptions import RunCancelled, RunConflict, UsageError
 from agentflow.executors import Executor, Job, execute
-from agentflow.stores import DiskStore
+from agentflow.stores import DiskStore, MemoryStore
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tests/programs/spool.py"
@@ -116,6 +117,21 @@ def test_a_ticket_that_comes_twice_is_executed_once(disk, spool, tickets, tmp_pa
 
     assert run.result(timeout=0) == 1
     assert len(lines_of(place)) == 2
+
+
+@pytest.mark.parametrize("kind", [DiskStore, MemoryStore])
+def test_what_waits_in_a_queue_is_not_pruned(spool, tickets, tmp_path, kind):
+    """However long it waits: a backlog is no rubbish."""
+    with using_store(MemoryStore() if kind is MemoryStore else DiskStore(tmp_path / "other")) as store:
+        run = started(spool, tickets, str(tmp_path / "notes"), 2)
+
+        removed = store.prune(older_than=0, dry_run=False)
+        execute(run.id)
+
+        assert removed.runs == 0
+        assert run.result(timeout=0) == 1
+        assert store.prune(older_than=0, dry_run=False).runs == 1
+        store.close()
 
 
 def test_what_waits_in_a_queue_can_be_cancelled_and_resumed(disk, spool, tickets, tmp_path):
