@@ -9,7 +9,7 @@ import inspect
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,17 @@ class Player:
             self._runner.close()
 
 
+def counting(items: Iterable[Any]) -> tuple[Callable[[], Iterator[Any]], list[int]]:
+    """A body that yields items, and the list to which each execution of it adds."""
+    calls: list[int] = []
+
+    def body() -> Iterator[Any]:
+        calls.append(1)
+        yield from items
+
+    return body, calls
+
+
 @pytest.fixture(params=["sync", "async"])
 def player(request: pytest.FixtureRequest) -> Iterator[Player]:
     player = Player(is_async=request.param == "async")
@@ -175,12 +186,7 @@ def test_the_return_value_is_recorded_too():
 
 def test_an_empty_stream_is_a_result(player):
     """A stream without items is remembered like any other."""
-    calls = []
-
-    def body() -> Iterator[Any]:
-        calls.append(1)
-        yield from ()
-
+    body, calls = counting(())
     step = player.step(body)
 
     assert player.list(step()) == player.list(step()) == []
@@ -831,12 +837,7 @@ def test_zip_of_a_stream_with_itself(player):
 
 def test_a_paused_stream_called_again_is_followed_from_its_first_item(player):
     """The same thread or task asks again while its first stream stands: it goes on from the buffer."""
-    calls = []
-
-    def body() -> Iterator[int]:
-        calls.append(1)
-        yield from range(4)
-
+    body, calls = counting(range(4))
     step = player.step(body)
     paused = step()
     player.next(paused)
@@ -850,12 +851,7 @@ def test_a_paused_stream_called_again_is_followed_from_its_first_item(player):
 
 def test_a_paused_stream_called_by_another_thread(player):
     """Another thread (with a loop of its own) takes over where the first one stands, and both see all items."""
-    calls = []
-
-    def body() -> Iterator[int]:
-        calls.append(1)
-        yield from range(4)
-
+    body, calls = counting(range(4))
     step = player.step(body)
     paused = step()
     player.next(paused)
@@ -896,12 +892,7 @@ def test_the_last_consumer_closes_the_source(player):
 
 def test_the_first_consumer_leaving_does_not_hurt_the_second(player):
     """Who began the stream may go; the other exhausts it, and it is remembered."""
-    calls = []
-
-    def body() -> Iterator[int]:
-        calls.append(1)
-        yield from range(3)
-
+    body, calls = counting(range(3))
     step = player.step(body)
     one, two = step(), step()
     player.next(one), player.next(two)
