@@ -317,18 +317,7 @@ def test_a_class_in_a_file_that_was_edited_is_not_taken_for_what_runs(load):
 
 def test_threads_that_ask_at_once_get_one_version(load):
     """Eight threads compute it once."""
-    main = load(
-        main="""
-        class Counted:
-            __wrapped__ = print
-            asked = []
-            def __agentflow_version__(self):
-                self.asked.append(1)
-                return "1"
-        K = Counted()
-        def step(): return K
-    """
-    )
+    main = load(main=f"{COUNTED}\ndef step(): return K\n")
     version, found, start = CodeVersion(main.step), [], threading.Barrier(8)
 
     def ask():

@@ -1473,8 +1473,8 @@ def test_readers_of_a_stream_whose_beginner_was_abandoned_do_not_wait_for_him(se
     assert list(stream()) == [*range(seen), 10]
 
 
-def test_refresh_lets_the_stream_under_way_finish_and_runs_anew(player):
-    """It waits for what is in flight by reading it to its end, so that it waits for nobody who stands still."""
+def numbered(player: Player) -> Any:
+    """A streamed step that yields twice which execution it is."""
     calls = []
 
     def body() -> Iterator[int]:
@@ -1482,26 +1482,23 @@ def test_refresh_lets_the_stream_under_way_finish_and_runs_anew(player):
         yield len(calls)
         yield len(calls)
 
-    step = player.step(body)
+    return player.step(body)
+
+
+def test_refresh_lets_the_stream_under_way_finish_and_runs_anew(player):
+    """It waits for what is in flight by reading it to its end, so that it waits for nobody who stands still."""
+    step = numbered(player)
     paused = step()
     player.next(paused)
 
     assert player.list(step.with_options(refresh=True)()) == [2, 2]
     assert player.list(paused) == [1]
     assert player.list(step()) == [2, 2]
-    assert calls == [1, 1]
 
 
 def test_refresh_keeps_the_old_stream_until_the_new_one_is_whole(player):
     """A refresh that is left half way leaves the old result."""
-    calls = []
-
-    def body() -> Iterator[int]:
-        calls.append(1)
-        yield len(calls)
-        yield len(calls)
-
-    step = player.step(body)
+    step = numbered(player)
     player.list(step())
     anew = step.with_options(refresh=True)()
     assert player.next(anew) == 2
