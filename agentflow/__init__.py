@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agentflow._budget import Budget
     from agentflow._cached_step import cached_step
     from agentflow._context import Context, current_context
+    from agentflow._display import print_run
     from agentflow._history import History
     from agentflow._keys import FileArg, NoKey, register_key
     from agentflow._retry import RetryPolicy
@@ -67,6 +68,7 @@ __all__ = [
     "list_runs",
     "messages",
     "models",
+    "print_run",
     "register_key",
     "register_type",
     "stores",
@@ -99,6 +101,7 @@ _MODULES: Final = {
     "current_context": "_context",
     "get_run": "_runs",
     "list_runs": "_runs",
+    "print_run": "_display",
     "register_key": "_keys",
     "register_type": "_serialization",
     "tool": "tools",

@@ -398,7 +398,9 @@ class Agent(Generic[T]):
                 form=self._output.request_in_words if form == "words" and self._output.schema else None,
             ),
         )
-        return Driver(repr(self), model, tools, self.cache, Conversation(terms, prompt), self._memory())
+        return Driver(
+            repr(self), model, tools, self.cache, Conversation(terms, prompt), self._memory(), self.name or ""
+        )
 
     def _memory(self) -> Memory | None:
         """Return how it remembers its conversation, if it does."""

@@ -53,8 +53,9 @@ class _Place:
         return None if self.slot.answer is None else read_answer(self.slot.answer)
 
     def answered_by(self, response: ModelResponse) -> Slot:
-        """Return the slot with the model that has answered, which may be another than was asked."""
-        return attrs.evolve(self.slot, model=response.answered_by or self.slot.model)
+        """Return the slot with the model that has answered, which may be another than was asked, and the tools that it calls."""
+        calls = tuple(call.name for call in response.tool_calls)
+        return attrs.evolve(self.slot, model=response.answered_by or self.slot.model, calls=calls)
 
 
 class AnyDriver(Protocol[T]):
@@ -117,6 +118,7 @@ class Driver(Generic[T]):
     cache: Scope | None
     talk: Conversation[T]
     memory: Memory | None = None
+    name: str = ""
     slots: list[Slot] = attrs.field(factory=list)
 
     def converse(self, *, whole: bool) -> Generator[str, None, AgentResult[T]]:
@@ -230,7 +232,7 @@ class Driver(Generic[T]):
         asked = request_bytes(self.model.__agentflow_version__(), request) if self.cache else b""
         slot = recording.slot(asked, self.cache, self.model.name)
         self.slots.append(slot)
-        return _Place(recording, slot)
+        return _Place(recording, attrs.evolve(slot, agent=self.name))
 
     @contextmanager
     def noted(self, planned: PlannedCall) -> Generator[None]:

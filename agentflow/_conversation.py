@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeAl
 
 import attrs
 from pydantic import ValidationError
+from pydantic_core import to_json
 
+from agentflow._cards import Card, Table, bundle
 from agentflow._output import problems
+from agentflow._usage import spent
 from agentflow.exceptions import OutputInvalid, TurnLimitExceeded, UnexpectedModelBehavior, UnknownTool
 from agentflow.messages import (
     Message,
@@ -91,6 +94,13 @@ class AgentResult(Generic[T]):
     messages: tuple[Message, ...]
     usage: Usage
     tool_calls: tuple[ToolCall, ...]
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Return what a notebook shows: the answer, the calls of tools, and what it used."""
+        calls = tuple((call.name, call.arguments) for call in self.tool_calls)
+        tables = (Table("tool calls", ("tool", "arguments"), calls),) if calls else ()
+        text = self.output if isinstance(self.output, str) else to_json(self.output, indent=2, fallback=repr).decode()
+        return bundle(Card("Answer", "", facts=(("used", spent(self.usage)),), tables=tables, text=text))
 
 
 @attrs.frozen

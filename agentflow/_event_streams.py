@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agentflow._async_stream import AsyncStream
 from agentflow._drive import begin_in_thread
-from agentflow._listening import LISTENER, Listener
+from agentflow._listening import FAMILY, LISTENER, Listener
 from agentflow._waiting import wait, wait_async
 from agentflow.exceptions import UsageError
 from agentflow.types import UNSET, Unset
@@ -31,6 +31,7 @@ def _listened(listener: Listener) -> contextvars.Context:
     """Return a context in which somebody listens to the run that begins next: the caller's otherwise."""
     context = contextvars.copy_context()
     context.run(LISTENER.set, listener)
+    context.run(FAMILY.set, False)  # that was the caller's wish; what the run itself listens to is the run's business
     return context
 
 
@@ -60,6 +61,9 @@ def stream_events(call: Callable[[], T]) -> Generator[Event, None, T]:
             if listener.sleep(news.set) and not outcome.done():
                 news.wait()
             yield from listener.take()
+    except KeyboardInterrupt:
+        listener.leave(by_ctrl_c=True)  # so that the run is cancelled, as it is where Ctrl-C comes into its own code
+        raise
     finally:
         if not outcome.done():
             listener.leave()

@@ -28,7 +28,12 @@ from agentflow._spending import Account, spending
 from agentflow._stored_call import StoredCall
 from agentflow._tokens import Token
 from agentflow.events import RunStarted
-from agentflow.exceptions import RunConflict, RunInterrupted as RunInterruptedError, UsageError
+from agentflow.exceptions import (
+    RunCancelled as RunCancelledError,
+    RunConflict,
+    RunInterrupted as RunInterruptedError,
+    UsageError,
+)
 from agentflow.stores._base import RunRecord, Transaction
 from agentflow.types import RunStatus
 
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
 
     from agentflow._claims import Claim
     from agentflow._frames import Frame
+    from agentflow._listening import Note
     from agentflow._workflow_spec import WorkflowSpec
 
 __all__ = ["Execution", "Recorded"]
@@ -90,14 +96,17 @@ class Execution:
         self._claims = Claims(home, self.call, spec.continuation)
         self._waiting: Claim | None = None
         self._body: RunBody | None = None
-        self._listener = claimed_listener()
+        self._listener = claimed_listener(is_child=self.caller is not None)
         if self._listener:
             self._listener.attach(self._left)
 
-    def _left(self) -> None:
+    def _left(self, by_ctrl_c: bool) -> None:  # noqa: FBT001 - called by the listener alone
         """Take in that nobody listens any more."""
+        what = f"the stream of events of workflow {self.spec.name!r}"
         self.token.revoke(
-            RunInterruptedError(f"the stream of events of workflow {self.spec.name!r} was closed before its end")
+            RunCancelledError(f"Ctrl-C was pressed at {what}")
+            if by_ctrl_c
+            else RunInterruptedError(f"{what} was closed before its end")
         )
 
     def _call(self) -> str:
@@ -212,7 +221,7 @@ class Execution:
                 record=claim.record,
                 fence=claim.fence,
                 forget=claim.forgotten,
-                saying=run_note(RunStarted, "run_started"),
+                saying=_started(claim.record),
             ) as transaction:
                 yield Commit(self.home.store, transaction)
         except (
@@ -278,3 +287,13 @@ class Execution:
 
 def _nothing_to_check() -> None:
     """Outside a run nobody is told not to wait any more."""
+
+
+def _started(record: RunRecord) -> Note:
+    return run_note(
+        RunStarted,
+        "run_started",
+        workflow=record.workflow,
+        session_id=record.session_id,
+        parent_id=record.parent_id,
+    )

@@ -229,7 +229,16 @@ class FrameRecording:
 
     def _saving(self, slot: Slot, answer: bytes, usage: Usage) -> Generator[Ask, None, None]:
         self.run.account.add(usage)  # it is paid, whatever becomes of it
-        self.run.note(ModelAnswered(model=slot.model, usage=usage, step=self.frame.step, key=self.frame.key))
+        self.run.note(
+            ModelAnswered(
+                model=slot.model,
+                usage=usage,
+                step=self.frame.step,
+                key=self.frame.key,
+                agent=slot.agent,
+                calls=slot.calls,
+            )
+        )
         self.frame.check()
         # Also where nothing is remembered: what was paid counts in later attempts.
         with self.run.transaction(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from agentflow.events import Event
 
-__all__ = ["HEARERS", "LISTENER", "Audience", "Listener", "Note", "audience", "claimed_listener"]
+__all__ = ["FAMILY", "HEARERS", "LISTENER", "Audience", "Listener", "Note", "audience", "claimed_listener"]
 
 _FULL: Final = 1000  # notes that a run may be ahead
 
@@ -52,13 +52,14 @@ class Listener:
     def __init__(self) -> None:
         self._run_id = ""
         self._attempt = 0
-        self._notes: deque[Note] = deque()
+        self._notes: deque[Note | Event] = deque()
         self._mutex = threading.Lock()
         self._is_claimed = False
         self._wake: Callable[[], None] | None = None
         self._room: Future[None] | None = None
-        self._leave: Callable[[], None] | None = None
-        self._left = False
+        self._leave: Callable[[bool], None] | None = None
+        self._left: bool | None = None  # else whether by Ctrl-C
+        self._hears_family = FAMILY.get()
 
     # The run's side
 
@@ -68,21 +69,25 @@ class Listener:
             claimed, self._is_claimed = self._is_claimed, True
         return not claimed
 
-    def attach(self, leave: Callable[[], None]) -> None:
-        """Tell what to do should the consumer leave."""
+    def child(self) -> Listener | None:
+        """Return what hears a run that was called inside, if that is wanted."""
+        return _ChildListener(self) if self._hears_family else None
+
+    def attach(self, leave: Callable[[bool], None]) -> None:
+        """Tell what to do should the consumer leave; it is told whether by Ctrl-C."""
         with self._mutex:
             self._leave = leave
             left = self._left
-        if left:
-            leave()
+        if left is not None:
+            leave(left)
 
     def begin(self, run_id: str, attempt: int) -> None:
         """Tell which run it is, before anything is put in."""
         self._run_id, self._attempt = run_id, attempt
 
-    def put(self, note: Note) -> None:
-        """Hand over a note; nobody wants it once the consumer has left."""
-        if self._left:
+    def put(self, note: Note | Event) -> None:
+        """Hand over a note of this run, or an event of another; nobody wants it once the consumer has left."""
+        if self._left is not None:
             return
         self._notes.append(note)
         if self._wake is not None:
@@ -96,7 +101,12 @@ class Listener:
     @property
     def is_full(self) -> bool:
         """Whether the run should wait for the consumer."""
-        return len(self._notes) >= _FULL and not self._left
+        return len(self._notes) >= _FULL and self._left is None
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the consumer has left."""
+        return self._left is not None
 
     def room(self) -> Future[None]:
         """Return what is done when the consumer has caught up, or has left."""
@@ -124,18 +134,20 @@ class Listener:
         """Return what has happened since the last look."""
         taken: list[Event] = []
         while self._notes and len(taken) < _FULL:
-            taken.append(self._notes.popleft().event(self._run_id, self._attempt))
+            note = self._notes.popleft()
+            taken.append(note.event(self._run_id, self._attempt) if isinstance(note, Note) else note)
         if self._room is not None:
             self._make_room()
         return taken
 
-    def leave(self) -> None:
-        """Want no more: the run is left as a stream is that is closed."""
+    def leave(self, *, by_ctrl_c: bool = False) -> None:
+        """Want no more: the run is left as a stream is that is closed, or cancelled if that was done by Ctrl-C; the first word counts."""
         with self._mutex:
-            self._left = True
+            is_first = self._left is None
+            self._left = by_ctrl_c if self._left is None else self._left
             leave = self._leave
-        if leave is not None:
-            leave()
+        if leave is not None and is_first:
+            leave(by_ctrl_c)
         self._make_room()
 
     def _make_room(self) -> None:
@@ -145,13 +157,45 @@ class Listener:
             room.set_result(None)
 
 
+class _ChildListener(Listener):
+    """Hears a run that another one called, for the listener of that one."""
+
+    def __init__(self, parent: Listener) -> None:
+        super().__init__()
+        self._parent = parent
+
+    def put(self, note: Note | Event) -> None:
+        """Hand it over as an event, which says whose it is."""
+        self._parent.put(note.event(self._run_id, self._attempt) if isinstance(note, Note) else note)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the run should wait for the consumer."""
+        return self._parent.is_full
+
+    def room(self) -> Future[None]:
+        """Return what is done when the consumer has caught up, or has left."""
+        return self._parent.room()
+
+
 LISTENER: Final[ContextVar[Listener | None]] = ContextVar("agentflow_listener", default=None)
 
+FAMILY: Final[ContextVar[bool]] = ContextVar("agentflow_listener_hears_family", default=False)
+"""Whether who begins to listen here wants to hear the runs too that the one listened to calls."""
 
-def claimed_listener() -> Listener | None:
-    """Return who listens to the run that begins now, if somebody does."""
+
+def claimed_listener(*, is_child: bool) -> Listener | None:
+    """Return who listens to the run that begins now, if somebody does.
+
+    Args:
+        is_child: Whether it was called by the run that is being executed.
+    """
     listener = LISTENER.get()
-    return listener if listener is not None and listener.claim() else None
+    if listener is None:
+        return None
+    if listener.claim():
+        return listener
+    return listener.child() if is_child else None
 
 
 HEARERS: Final[list[Callable[[Event], None]]] = []

@@ -80,6 +80,8 @@ class _Mapping:
         self._mutex = threading.Lock()
         self._done = 0
         self._told = time.monotonic()
+        if calls:
+            self._tell(0)
 
     def begin(self, index: int) -> Any:
         """Call the function for an item, in a context of its own already, so that its frame may be set for good."""
@@ -112,15 +114,17 @@ class _Mapping:
             self.waiting.clear()
 
     def _finished(self) -> None:
-        run, now = self._frame.run, time.monotonic()
+        now = time.monotonic()
         with self._mutex:
             self._done += 1
             done, total = self._done, len(self.results)
-            is_news = run is not None and (done == total or now - self._told >= _BETWEEN_NEWS)
-            if is_news:
+            if done == total or now - self._told >= _BETWEEN_NEWS:
                 self._told = now
-            if run is not None and is_news:  # in here, so that what was counted last is also told last
-                run.note(MapProgressed(name=_name(self._fn), done=done, total=total))
+                self._tell(done)  # in here, so that what was counted last is also told last
+
+    def _tell(self, done: int) -> None:
+        if self._frame.run is not None:
+            self._frame.run.note(MapProgressed(name=_name(self._fn), done=done, total=len(self.results)))
 
     def outcome(self) -> list[Any]:
         """Return the results, or raise the error of the lowest index."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agentflow.events import Event
     from agentflow.stores._base import Fence, Store
 
-__all__ = ["BODY", "MOST", "Batch", "Outbox", "event_record", "run_note", "step_note"]
+__all__ = ["BODY", "MOST", "Batch", "Outbox", "as_json", "event_record", "run_note", "step_note"]
 
 # How long an event waits for a commit that carries it, in seconds, and how many chunks and events go without waiting.
 # Beyond the greatest weight the run waits at its next boundary until they are written.
@@ -120,7 +120,7 @@ class Outbox:
         if type(item) is str and item.isascii():
             size = len(item)
         else:
-            item, size = _as_json(item), len(item) if type(item) is str else _SIZE_OF_OTHERS
+            item, size = as_json(item), len(item) if type(item) is str else _SIZE_OF_OTHERS
         with self._mutex:
             batch = self._open.get(stream)
             if batch is not None and batch.size < _LARGEST_BATCH:
@@ -284,12 +284,12 @@ def noted(event: Event | Note) -> Note:
     return Note(type(event), fields, event.at or time.time())
 
 
-def run_note(kind: Callable[..., Any], said: str) -> Note:
-    """Return an event of a run that says no more than its `type`, as it is held.
+def run_note(kind: Callable[..., Any], said: str, **more: str) -> Note:
+    """Return an event of a run as it is held: its `type`, and whatever other fields it has.
 
     Not made an event first: the first one that is made builds pydantic's schemas, for which a process that reads no events loads thirty modules.
     """
-    return Note(kind, {"type": said}, time.time())
+    return Note(kind, {"type": said, **more}, time.time())
 
 
 def step_note(kind: Callable[..., Any], said: str, step: str, key: str, **more: Any) -> Note:
@@ -316,7 +316,7 @@ def _weight(note: Note) -> int:
     return len(note.fields["items"]) if note.kind in (StepYielded, RunYielded) else 1
 
 
-def _as_json(item: Any) -> Any:
+def as_json(item: Any) -> Any:
     """Return an item as JSON says it, taken now: whoever gets it may change it. What JSON cannot say is named only."""
     try:
         return pydantic_core.from_json(pydantic_core.to_json(item, fallback=_named, inf_nan_mode="strings"))

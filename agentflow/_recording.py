@@ -30,12 +30,16 @@ class Slot:
         answer: The remembered answer, or None if the request must be made.
         scope: How far the answer is shared; None if it is only counted, and kept nowhere.
         model: Who is asked.
+        agent: The name of the agent that asks.
+        calls: The tools that the answer calls, by name.
     """
 
     key: str
     answer: bytes | None
     scope: Scope | None = "run"
     model: str = ""
+    agent: str = ""
+    calls: tuple[str, ...] = ()
 
 
 RESERVED: Final = "agentflow."

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
+
+import pydantic_core
 
 from agentflow import _following
 from agentflow._answers import answered, checked_timeout, result_json, result_of
 from agentflow._cancelling import cancelling
+from agentflow._cards import bundle
 from agentflow._claims import run_not_found, status_of
 from agentflow._drive import adrive, drive, in_thread
 from agentflow._failures import Failure
 from agentflow._options import text, whole
+from agentflow._pictures import run_card
 from agentflow._resuming import resuming
 from agentflow._run_steps import RunStep, steps_of
 from agentflow._settings import default_store, store_at
 from agentflow._shared_stream import stream_result
 from agentflow._spending import spent_by
 from agentflow._threads import THREADS
-from agentflow.exceptions import UsageError
+from agentflow.exceptions import AgentflowError, RunNotFound, UsageError
 from agentflow.stores._base import RunFilter
 from agentflow.types import RunStatus
 
@@ -56,6 +61,24 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.workflow} {self.status}>"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Return what a notebook shows: how it stands now, its steps, what it gave, and where it failed."""
+        try:
+            record = self._record()
+        except RunNotFound:
+            return {"text/plain": f"<Run {self.id}, which was deleted>"}
+        children = [(child.id, child.workflow, child.status.value) for child in self.children()]
+        card = run_card(record, self.status, self.usage, steps=self.steps(), children=children, output=self._given())
+        return bundle(card)
+
+    def _given(self) -> Any:
+        """Return as JSON what it has yielded, else what it returned; None if it gave nothing."""
+        if given := self.output():
+            return given
+        with suppress(AgentflowError):  # it has not ended, or its result could not be stored
+            return pydantic_core.from_json(self.result_json(timeout=0))
+        return None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and (self.id, self._store.identity) == (other.id, other._store.identity)
@@ -283,6 +306,7 @@ class Run:
         return await in_thread(self.output)
 
     def _reading(self, after: int, *, follow: bool) -> _following.Reading:
+        """Return what reads its events page by page."""
         whole(after, "after", least=0)
         return _following.Reading(self._store, self.id, lambda: self.status, after, follow)
 

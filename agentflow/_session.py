@@ -11,7 +11,9 @@ import attrs
 
 from agentflow._body_state import BodyState
 from agentflow._calls import plain_transaction
+from agentflow._cards import bundle
 from agentflow._options import text, whole
+from agentflow._pictures import session_card
 from agentflow._registry import names_of
 from agentflow._retry import seconds
 from agentflow._runs import Run
@@ -80,6 +82,10 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.id!r} of {self.workflow}>"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Return what a notebook shows: its state, its runs, and how much its steps remember."""
+        return bundle(session_card(self._home.store, self.workflow, self.id, self.usage))
 
     @property
     def id(self) -> str:

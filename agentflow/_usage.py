@@ -2,7 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Usage"]
+from agentflow._words import amount
+
+__all__ = ["Usage", "spent"]
 
 
 class Usage(BaseModel):
@@ -52,3 +54,15 @@ class Usage(BaseModel):
         costs = [each.cost for each in (self, other) if each.cost is not None or each.requests or each.total_tokens]
         known = [cost for cost in costs if cost is not None]
         return Usage(**counted, cost=sum(known) if known and len(known) == len(costs) else None)
+
+
+def spent(usage: Usage, *, requests: bool = True) -> str:
+    """Return in words what model requests used; empty if there were none.
+
+    Args:
+        usage: What they used.
+        requests: Whether to say how many there were.
+    """
+    counts = [(usage.requests if requests else 0, "request"), (usage.total_tokens, "token")]
+    words = [amount(count, what) for count, what in counts if count]
+    return ", ".join(words if usage.cost is None else [*words, f"${usage.cost:.4f}"])

@@ -50,6 +50,11 @@ class RunStarted(_Event):
     """An attempt of the run has begun."""
 
     type: Literal["run_started"] = "run_started"
+    workflow: str = ""
+    """The workflow's name."""
+    session_id: str = ""
+    parent_id: str = ""
+    """The run that has called it, if one has."""
 
 
 class RunYielded(_Event):
@@ -154,6 +159,10 @@ class ModelAnswered(_Event):
     """The step that it was asked in, `""` for a body."""
     key: str = ""
     """The key of that step's call."""
+    agent: str = ""
+    """The name of the agent that asked, if it has one; empty for an answer that was replayed."""
+    calls: tuple[str, ...] = ()
+    """The tools that the answer calls, by name; empty for an answer that was replayed."""
 
 
 class ModelRetried(_Event):
@@ -169,7 +178,7 @@ class ModelRetried(_Event):
 
 
 class MapProgressed(_Event):
-    """Some of the items that `ctx.map` goes over are finished; said now and then, and at the end."""
+    """So many of the items that `ctx.map` goes over are finished; said at its beginning, now and then, and at its end."""
 
     type: Literal["map_progressed"] = "map_progressed"
     name: str

@@ -47,6 +47,7 @@ NAMES = {
     "current_context",
     "get_run",
     "list_runs",
+    "print_run",
     "register_key",
     "register_type",
     "tool",

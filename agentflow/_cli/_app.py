@@ -11,7 +11,7 @@ from click.shell_completion import get_completion_class
 
 from agentflow._cli._places import store_in
 from agentflow._cli._screen import Screen, saying
-from agentflow._cli._text import shown
+from agentflow._shown import shown
 from agentflow.exceptions import AgentflowError, RunNotFound, StoreError
 from agentflow.types import RunStatus
 

@@ -11,7 +11,7 @@ import attrs
 import click
 import pydantic_core
 
-from agentflow._cli._text import cell, shown
+from agentflow._shown import cell, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

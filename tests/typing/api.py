@@ -18,6 +18,7 @@ from agentflow import (
     current_context,
     get_run,
     list_runs,
+    print_run,
     workflow,
 )
 from agentflow._runs import RunStep
@@ -194,10 +195,13 @@ stores: list[Store] = [DiskStore("x"), MemoryStore()]
 # --- events
 
 assert_type(count.stream_events("t", times=2), Generator[Event, None, int])
+assert_type(print_run(count.stream_events("t", times=2), markdown=False, show_time=False), int)
 assert_type(get_run("id").events(after=3, follow=False), Generator[Event, None, None])
 
 
 async def events_in_tasks() -> None:
+    assert_type(await print_run(acount.astream_events("t")), int)
+    assert_type(await print_run(acount("t")), int)
     async with acount.astream_events("t") as stream:
         async for event in stream:
             assert_type(event.seq, int)
