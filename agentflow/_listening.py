@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from agentflow.events import Event
 
-__all__ = ["FAMILY", "HEARERS", "LISTENER", "Audience", "Listener", "Note", "audience", "claimed_listener"]
+__all__ = ["FAMILY", "HEARERS", "LISTENER", "Audience", "Listener", "Note", "Teller", "audience", "claimed_listener"]
 
 _FULL: Final = 1000  # notes that a run may be ahead
 
@@ -103,11 +103,6 @@ class Listener:
         """Whether the run should wait for the consumer."""
         return len(self._notes) >= _FULL and self._left is None
 
-    @property
-    def has_left(self) -> bool:
-        """Whether the consumer has left."""
-        return self._left is not None
-
     def room(self) -> Future[None]:
         """Return what is done when the consumer has caught up, or has left."""
         with self._mutex:
@@ -176,6 +171,31 @@ class _ChildListener(Listener):
     def room(self) -> Future[None]:
         """Return what is done when the consumer has caught up, or has left."""
         return self._parent.room()
+
+
+class Teller(Listener):
+    """Hears a run, and those that it calls, by a function that is called with each event at once, in the thread in which it happens.
+
+    Args:
+        hear: The function.
+    """
+
+    def __init__(self, hear: Callable[[Event], None]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def child(self) -> Listener:
+        """Return what hears a run that was called inside."""
+        return _ChildListener(self)
+
+    def put(self, note: Note | Event) -> None:
+        """Tell it."""
+        self._hear(note.event(self._run_id, self._attempt) if isinstance(note, Note) else note)
+
+    @property
+    def is_full(self) -> bool:
+        """Nothing ever waits here."""
+        return False
 
 
 LISTENER: Final[ContextVar[Listener | None]] = ContextVar("agentflow_listener", default=None)

@@ -6,13 +6,14 @@ What there is to see is decided by `_view`, from events alone; `_sources` makes 
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import attrs
 
 from agentflow._blame import blamed
 from agentflow._display._choice import screen_here
-from agentflow._display._sources import aevents_of, events_of, is_awaited
+from agentflow._display._sources import aevents_of, is_awaited, tell
 from agentflow._display._view import Line, View, Words
 from agentflow._listening import FAMILY
 from agentflow._options import yes_or_no
@@ -95,12 +96,14 @@ class _Showing:
         self._screen = screen
         self._view = View()
         self._has_words = False
+        self._mutex = threading.RLock()  # what a map does is told by its threads
 
     def take(self, event: Event) -> None:
         """Take in an event, and show what comes of it."""
-        said = self._view.take(event)
-        self._has_words |= any(isinstance(each, Words) for each in said)
-        self._screen.show(said, self._view)
+        with self._mutex:
+            said = self._view.take(event)
+            self._has_words |= any(isinstance(each, Words) for each in said)
+            self._screen.show(said, self._view)
 
     def ended(self, result: T) -> T:
         """Show a text that the run returned and did not yield; return the result."""
@@ -126,21 +129,11 @@ class _Showing:
 
 
 def _printed(stream: Any, screen: Screen) -> Any:
-    source, showing = events_of(stream), _Showing(screen)
-    family = FAMILY.set(True)
+    showing, family = _Showing(screen), FAMILY.set(True)
     try:
         with screen, showing:
-            while True:
-                try:
-                    event = next(source)
-                except StopIteration as stop:
-                    return showing.ended(stop.value)
-                try:
-                    showing.take(event)
-                except KeyboardInterrupt as ctrl_c:
-                    source.throw(ctrl_c)
+            return showing.ended(tell(stream, showing.take))
     finally:
-        source.close()
         FAMILY.reset(family)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from agentflow._display._family import family_events
 from agentflow._event_streams import AsyncEventStream, stream_events
 from agentflow._following import follow
-from agentflow._listening import LISTENER
+from agentflow._listening import LISTENER, Teller
 from agentflow._outbox import as_json
 from agentflow._runs import Run
 from agentflow._shared_stream import stream_result
@@ -17,11 +17,11 @@ from agentflow.events import RunYielded, _Event
 from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from agentflow.events import Event
 
-__all__ = ["aevents_of", "events_of", "is_awaited"]
+__all__ = ["aevents_of", "is_awaited", "tell"]
 
 _OF_EVENTS: Final = frozenset({stream_events.__code__, follow.__code__})
 """The generators whose items are events already: what `wf.stream_events(...)` and `run.events()` give."""
@@ -46,64 +46,92 @@ def is_awaited(stream: object) -> bool:
 # Threads
 
 
-def events_of(stream: Run | Iterator[Any]) -> Generator[Event, None, Any]:
-    """Return the events of a stream; the generator returns its result."""
-    if isinstance(stream, Run):
-        return family_events(stream)
-    if getattr(stream, "gi_code", None) in _OF_EVENTS:
-        return cast("Generator[Event, None, Any]", stream)
-    return _own(stream_events(lambda: _consumed(stream)))
+def tell(stream: Run | Iterator[Any], take: Callable[[Event], None]) -> Any:
+    """Consume a stream, tell each of its events, and return its result.
 
-
-def _own(told: Generator[Event, None, Any]) -> Generator[Event, None, Any]:
-    """Leave out what the run says of its items: they were said as they came out of the stream, which may have changed them."""
+    Ctrl-C is thrown into the stream wherever it comes, so that the run learns of it.
+    """
+    events = _events_of(stream)
+    if events is None:
+        events = _items_told(cast("Iterator[Any]", stream), take)
     try:
         while True:
             try:
-                event = next(told)
+                event = next(events)
             except StopIteration as stop:
                 return stop.value
-            if not _is_repeated(event):
-                yield event
+            take(event)
     except KeyboardInterrupt as ctrl_c:
-        told.throw(ctrl_c)
+        events.throw(ctrl_c)
     finally:
-        told.close()
+        events.close()
+
+
+def _events_of(stream: Run | Iterator[Any]) -> Generator[Event, None, Any] | None:
+    if isinstance(stream, Run):
+        return family_events(stream)
+    return cast("Generator[Event, None, Any]", stream) if getattr(stream, "gi_code", None) in _OF_EVENTS else None
+
+
+def _items_told(stream: Iterator[Any], take: Callable[[Event], None]) -> Generator[Event, None, Any]:
+    """Yield the items of a stream as events, while what its run says is told from wherever it happens.
+
+    The stream is consumed in this very thread, which Ctrl-C comes to, so that also code is stopped that never comes to a boundary.
+    """
+    telling, items = _Telling(take), list[Any]()
+    token = LISTENER.set(Teller(telling.hear))
+    try:
+        while True:
+            try:
+                item = next(stream)
+            except StopIteration as stop:
+                return stream_result(items, stop.value)
+            telling.check()
+            if not isinstance(item, _Event):
+                items.append(item)
+            yield _as_event(item)
+    except KeyboardInterrupt as ctrl_c:
+        if throw := getattr(stream, "throw", None):
+            throw(ctrl_c)
+        raise
+    finally:
+        LISTENER.reset(token)
+        if close := getattr(stream, "close", None):
+            close()
+
+
+class _Telling:
+    """Tells events out of the middle of a run, which does not fail because its screen does."""
+
+    def __init__(self, take: Callable[[Event], None]) -> None:
+        self._take = take
+        self._broken: Exception | None = None
+
+    def hear(self, event: Event) -> None:
+        """Tell an event of the run."""
+        if self._broken is not None or _is_repeated(event):
+            return
+        try:
+            self._take(event)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the stream is consumed
+            self._broken = error
+
+    def check(self) -> None:
+        """Raise what went wrong with the screen."""
+        if self._broken is not None:
+            raise self._broken
 
 
 def _is_repeated(event: Event) -> bool:
+    """Whether it says of the run what it has yielded: that is said as it comes out of the stream, which may have changed it."""
     return isinstance(event, RunYielded) and bool(event.run_id)
 
 
-def _consumed(stream: Iterator[Any]) -> Any:
-    """Consume a stream of items in a worker thread, and say them to who listens there."""
-    items: list[Any] = []
-    while True:
-        try:
-            item = next(stream)
-        except StopIteration as stop:
-            return stream_result(items, stop.value)
-        if _said(item):
-            items.append(item)
-        if _is_left():
-            close = getattr(stream, "close", None)
-            return close() if close else None
-
-
-def _said(item: Any) -> bool:
-    """Say an item to who listens here; False if it is an event itself."""
-    listener = LISTENER.get()
-    assert listener
-    if not isinstance(item, _Event):
-        listener.put(RunYielded.model_construct(items=(as_json(item),)))
-        return True
-    listener.put(item.model_copy(update={"run_id": ""}) if isinstance(item, RunYielded) else cast("Event", item))
-    return False
-
-
-def _is_left() -> bool:
-    listener = LISTENER.get()
-    return listener is not None and listener.has_left
+def _as_event(item: Any) -> Event:
+    """Return an item as an event; one that is an event already stays one."""
+    if isinstance(item, RunYielded):
+        return item.model_copy(update={"run_id": ""})
+    return cast("Event", item) if isinstance(item, _Event) else RunYielded.model_construct(items=(as_json(item),))
 
 
 # Tasks
@@ -133,11 +161,13 @@ async def _awaited(stream: Awaitable[Any]) -> Any:
 
 async def _aconsumed(stream: AsyncIterator[Any]) -> Any:
     """Consume a stream of items in a task, and say them to who listens there."""
-    items: list[Any] = []
+    items, listener = list[Any](), LISTENER.get()
+    assert listener
     async with aclosing(_closable(stream)) as closable:
         async for item in closable:
-            if _said(item):
-                items.append(item)  # noqa: PERF401 - it is said before the next one is waited for
+            if not isinstance(item, _Event):
+                items.append(item)
+            listener.put(_as_event(item))
     return stream_result(items, getattr(stream, "result", None))  # the text of an agent has one
 
 

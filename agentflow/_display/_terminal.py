@@ -6,6 +6,7 @@ Markdown can write those too, as in `&#27;`.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
@@ -17,7 +18,6 @@ from rich.markdown import Heading, Markdown, MarkdownElement
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
-from rich.spinner import Spinner
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -49,10 +49,12 @@ _MARKS: Final[dict[Mark, tuple[str, str, str]]] = {
 }
 """The sign of each kind of line, another for terminals without it, and its colour."""
 
+_TURNING: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_TURNING_PLAIN: Final = "-\\|/"
 _BAR: Final = 20  # characters
 _WIDE: Final = 60  # from here on there is room for one
 _MOST_ROWS: Final = 12  # of what is under way; more are counted
-_A_SECOND: Final = 10  # pictures
+_BETWEEN: Final = 0.1  # seconds between two pictures
 
 
 @attrs.frozen
@@ -134,23 +136,39 @@ class TerminalScreen:
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._can_draw = (self._console.encoding or "").startswith("utf")
         self._text = ""  # what the workflow yields and is not finished
-        self._doing: tuple[Doing, ...] = ()
+        self._doing: list[Doing] = []
         self._footer = ""
         self._since = 0.0
-        self._live = Live(
-            console=self._console, get_renderable=self._picture, refresh_per_second=_A_SECOND, transient=True
-        )
+        # Not refreshed by rich's own thread, which could draw in the middle of what is printed here, and leave both on the screen.
+        self._live = Live(console=self._console, get_renderable=self._picture, auto_refresh=False, transient=True)
+        self._mutex = threading.RLock()
+        self._is_over = threading.Event()
 
     def __enter__(self) -> Self:
-        self._live.__enter__()
+        self._live.start()
+        threading.Thread(target=self._move, name="agentflow-screen", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._text_is_over()
-        self._live.__exit__(None, None, None)
+        self._is_over.set()
+        with self._mutex:
+            self._text_is_over()
+            self._live.stop()
+
+    def _move(self) -> None:
+        while not self._is_over.wait(_BETWEEN):
+            with self._mutex:
+                if not self._is_over.is_set():
+                    self._live.refresh()
 
     def show(self, said: Sequence[Said], view: View) -> None:
         """Show what has been said for good, and what is under way."""
+        with self._mutex:
+            self._say(said)
+            self._doing, self._since = view.doing, view.since
+            self._footer = ", ".join(filter(None, [view.name, view.totals()]))
+
+    def _say(self, said: Sequence[Said]) -> None:
         for each in said:
             if isinstance(each, Line):
                 self._text_is_over()
@@ -159,9 +177,6 @@ class TerminalScreen:
                 self._text += each.text
         finished, self._text = settled(self._text, markdown=self._markdown)
         self._print_text(finished)
-        # Bound anew at each event: the thread that draws takes whole values, and never half a change.
-        self._doing, self._since = tuple(view.doing), view.since
-        self._footer = ", ".join(filter(None, [view.name, view.totals()]))
 
     def _print(self, drawn: RenderableType) -> None:
         self._console.print(_Harmless(drawn))
@@ -214,7 +229,8 @@ class TerminalScreen:
         row = Table.grid(padding=(0, 1, 0, 0))
         row.add_column(no_wrap=True)
         row.add_column(no_wrap=True, overflow="ellipsis")
-        spinner = Spinner("dots" if self._can_draw else "line", style="cyan")
+        signs = _TURNING if self._can_draw else _TURNING_PLAIN
+        spinner = Text(signs[int(now / _BETWEEN) % len(signs)], "cyan")
         cells: list[RenderableType] = [spinner, Text.assemble(cell(doing.name), *self._how_far(doing, now))]
         if doing.total is not None and self._console.width >= _WIDE:
             row.add_column()

@@ -120,6 +120,19 @@ def test_one_output_is_kept_up_to_date(kernel):
     assert "completed" in said[-1]["data"]["text/html"]
 
 
+def test_what_is_under_way_moves_in_a_notebook(kernel):
+    """A map has a bar with its numbers while it goes on, and a line afterwards."""
+    kernel.run("def nap(n: int) -> int:\n    time.sleep(0.15)\n    return n")
+    said = kernel.run(
+        "@workflow\ndef mapped(ctx: Context):\n    ctx.map(nap, range(4), max_concurrency=1)\n    yield 'done'\nprint_run(mapped());"
+    )
+
+    pages = [each["data"]["text/html"] for each in said]
+    assert any('<progress style="' in page and 'max="4" value="2"' in page for page in pages)
+    assert "<progress" not in pages[-1]
+    assert "map nap" in pages[-1]
+
+
 DEFINED = "@cached_step\ndef double(n: int) -> int:\n    print('doubling')\n    return {body}\ndouble(4)"
 
 

@@ -6,6 +6,7 @@ The captures in `tests/data/terminal` are what a person saw in tmux; `WRITE_CAPT
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -15,9 +16,16 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from agentflow._display._terminal import TerminalScreen
+from agentflow._display._view import View, Words
+from agentflow.events import MapProgressed, ModelAnswered, RunStarted, StepStarted
+from agentflow.messages import Usage
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = ROOT / "tests" / "programs" / "shown.py"
@@ -91,7 +99,15 @@ def in_tmux(program: str, columns: int) -> str:
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
-@pytest.mark.parametrize(("program", "columns"), [("post", 40), ("post", 80), ("post", 120), ("broken", 80)])
+@pytest.mark.parametrize(
+    ("program", "columns"),
+    [
+        pytest.param("post", 40, marks=pytest.mark.slow),
+        ("post", 80),
+        pytest.param("post", 120, marks=pytest.mark.slow),
+        ("broken", 80),
+    ],
+)
 def test_a_person_sees_what_was_looked_at_and_kept(program, columns):
     """At every width: nothing overlaps, nothing is lost, and nothing of what moved stays."""
     seen, kept = in_tmux(program, columns), CAPTURES / f"{program}_{columns}.txt"
@@ -160,18 +176,44 @@ def test_hostile_text_is_shown_and_not_obeyed(how):
         assert "\\u202ereordered" in rest  # what `&#x202e;` stands for
 
 
-@pytest.mark.parametrize("program", ["slow", "aslow"])
-def test_ctrl_c_leaves_the_terminal_whole_and_the_status_true(program):
-    """The cursor is back, what moved is gone, the run is cancelled and says so."""
+@pytest.mark.parametrize(("program", "under_way"), [("stuck", b"nap"), ("aslow", b"aslow")])
+def test_ctrl_c_leaves_the_terminal_whole_and_the_status_true(program, under_way):
+    """Also where the code never comes to a boundary: the cursor is back, what moved is gone, and the run is cancelled and says so."""
     terminal = Terminal(program)
     terminal.read_until(b"run demo")
-    terminal.read_until(b"working" if program == "slow" else program.encode())
+    terminal.written, begun = b"", terminal.written
+    terminal.read_until(under_way)
     terminal.type(b"\x03")
-    written = terminal.end()
+    written = begun.decode() + terminal.end()
 
     assert "status: cancelled" in written
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
     assert "stopped by Ctrl-C" in written or "cancelled" in written.partition("status")[0]
+
+
+@pytest.mark.parametrize(("columns", "bar"), [(80, True), (40, False)])
+def test_what_is_under_way_says_how_far_it_is(columns, bar):
+    """A map has its numbers, and a bar where there is room; a step how long it has been running; below it stands what it has cost."""
+    view, step = View(), {"run_id": "r", "attempt": 1, "key": "k"}
+    usage = Usage(requests=1, input_tokens=1234)
+    view.take(RunStarted(run_id="r", attempt=1, at=time.time() - 75, workflow="flows:post"))
+    view.take(ModelAnswered(run_id="r", attempt=1, model="m", usage=usage))
+    view.take(StepStarted(step="flows:write", at=time.time() - 65, **step))
+    screen, output = TerminalScreen(markdown=True, show_time=True), io.StringIO()
+    screen._console = Console(file=output, width=columns, height=20, force_terminal=True, color_system=None)
+
+    screen.show([Words("a paragraph that is not finished")], view)
+    screen._console.print(screen._picture())
+    view.take(MapProgressed(run_id="r", attempt=1, at=time.time() - 3, name="read", done=1, total=3))
+    screen.show([], view)
+    screen._console.print(screen._picture())
+
+    drawn = output.getvalue()
+    assert "write  1 min 05 s" in drawn
+    assert "read  1 of 3, 3.0 s" in drawn
+    assert ("━" in drawn) == bar
+    assert "post, 1 request, 1,234 tokens" in drawn
+    assert "a paragraph that is not finished" in drawn
 
 
 def test_text_that_is_higher_than_the_terminal_is_all_there():

@@ -113,12 +113,15 @@ def hostile(ctx: Context) -> Iterator[str]:
     raise ValueError(" ".join(HOSTILE))
 
 
+@cached_step
+def nap() -> None:
+    time.sleep(60)
+
+
 @workflow(session="demo")
-def slow(ctx: Context) -> Iterator[str]:
+def stuck() -> Iterator[str]:
     yield "working\n\n"
-    while True:
-        time.sleep(0.01)
-        ctx.check()
+    nap()
 
 
 @workflow(session="demo")
@@ -129,10 +132,12 @@ async def aslow() -> None:
 def run(name: str, *, markdown: bool = True) -> None:
     if name == "post":
         print_run(post.with_options(run_id="demo")("cats"), markdown=markdown, show_time=False)
+    elif name == "stuck":
+        print_run(stuck.with_options(run_id="demo")())
     elif name == "aslow":
         asyncio.run(print_run(aslow.with_options(run_id="demo")()))
     else:
-        flow = {"broken": broken, "hostile": hostile, "slow": slow}[name].with_options(run_id="demo")
+        flow = {"broken": broken, "hostile": hostile}[name].with_options(run_id="demo")
         print_run(flow.stream_events(), markdown=markdown, show_time=False)
 
 
