@@ -68,7 +68,7 @@ def answered(look: Callable[[], RunRecord], store: Store, timeout: float | None)
 def _waiting(done: Any, pause: float, left: float | None) -> Ask:
     longest = pause if done is None else _SLICE
     seconds = longest if left is None else min(longest, left)
-    return Pause(seconds) if done is None else Until(done, seconds)
+    return Pause(seconds) if done is None else Until(done, seconds, real=True)
 
 
 def _body(record: RunRecord) -> bytes:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
-from agentflow._drive import Ask, Commit, Perform, Until, unwrapped
+from agentflow._clock import monotonic
+from agentflow._drive import Ask, Commit, Perform, Rest, Until, unwrapped
 from agentflow._explain import begin_execution
 from agentflow._flights import queueing
 from agentflow._frames import Frame
@@ -126,7 +126,7 @@ class Attempts:
         call, spec = self.call, self.call.spec
         self._attempt += 1
         if spec.retry and spec.retry.timeout is not None:
-            self._attempt_deadline = time.monotonic() + spec.retry.timeout
+            self._attempt_deadline = monotonic() + spec.retry.timeout
         frame = Frame(
             home=call.home,
             state=call.caller.state,
@@ -162,7 +162,7 @@ class Attempts:
         """
         if self._attempt_deadline is None:
             return None
-        left = self._attempt_deadline - time.monotonic()
+        left = self._attempt_deadline - monotonic()
         if left <= 0:
             raise self._too_late()
         return left
@@ -170,7 +170,7 @@ class Attempts:
     def _too_late(self) -> StepTimeout:
         """Return the error for the limit that was passed first: of the attempt, or of the whole call."""
         retry = self.call.spec.retry
-        of_attempt = self._attempt_deadline is not None and time.monotonic() >= self._attempt_deadline
+        of_attempt = self._attempt_deadline is not None and monotonic() >= self._attempt_deadline
         return self.call.too_late(retry.timeout if retry and of_attempt else None)
 
     def _one(self, frame: Frame, attempt: Callable[[Frame], Any]) -> Generator[Ask, None, Any]:
@@ -210,8 +210,7 @@ class Attempts:
 
     def _rest(self, pause: float) -> Generator[Ask, None, None]:
         left = self.call.remaining()
-        # Of a future that nobody fulfils, so that whoever must not go on learns it meanwhile.
-        yield Until(Future(), pause if left is None else min(pause, left), self.call.caller.check)
+        yield Rest(pause if left is None else min(pause, left), self.call.caller.check)
 
     def failed(self, error: BaseException) -> Generator[Ask, None, None]:
         """Say that the call ends without a result, and forget the model answers that led to it."""

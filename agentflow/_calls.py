@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 import uuid
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agentflow._body_state import BodyState
+from agentflow._clock import monotonic, wall_time
 from agentflow._detail import Counted, Detail
 from agentflow._drive import Ask, Pause
 from agentflow._flights import waiting_for
@@ -167,7 +167,7 @@ class StepCall:
     def start(self) -> None:
         """Let its time run from now on."""
         if self.spec.timeout is not None:
-            self._deadline = time.monotonic() + self.spec.timeout
+            self._deadline = monotonic() + self.spec.timeout
 
     @property
     def is_settled(self) -> bool:
@@ -197,7 +197,7 @@ class StepCall:
         """
         if self._deadline is None:
             return None
-        left = self._deadline - time.monotonic()
+        left = self._deadline - monotonic()
         if left <= 0:
             raise self.too_late()
         return left
@@ -205,7 +205,7 @@ class StepCall:
     @property
     def is_late(self) -> bool:
         """Whether it has taken longer than it may."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        return self._deadline is not None and monotonic() >= self._deadline
 
     def too_late(self, seconds: float | None = None) -> StepTimeout:
         """Return the error of a call, or of an attempt, that took too long."""
@@ -273,7 +273,7 @@ class StepCall:
             return Miss("damaged", remembered, corrupt)
 
     def _refusal(self, remembered: Remembered) -> Literal["expired", "refresh"] | None:
-        now = time.time()
+        now = wall_time()
         if Policy(self.spec.ttl, self.refresh, self.run_id).accepts(remembered, now):
             return None
         return "refresh" if Policy(self.spec.ttl).accepts(remembered, now) else "expired"
@@ -294,7 +294,7 @@ class StepCall:
     def entry(self, body: bytes) -> Entry:
         """Return a result as the store keeps it."""
         spec, scope = self.spec, self.spec.scope
-        now = time.time()
+        now = wall_time()
         return Entry(
             key=self.key,
             payload=Remembered(body, now, self.run_id).pack(),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from agentflow._claims import run_not_found, status_of, wish_key
+from agentflow._clock import wall_time
 from agentflow._drive import Ask, Commit
 from agentflow._outbox import event_record
 from agentflow._serialization import seal
@@ -110,14 +111,14 @@ def _wish(record: RunRecord) -> Transaction:
         session_id=record.session_id,
         scope="run",
         run_id=record.id,
-        created_at=time.time(),
+        created_at=wall_time(),
     )
     return Transaction(entries=(entry,), fence=Fence(record.id, record.owner))
 
 
 def _ending(record: RunRecord) -> Transaction:
     """Return the end of a run that nobody executes: who was about to begin it finds it in other hands."""
-    now = time.time()
+    now = wall_time()
     ended = attrs.evolve(record, status=RunStatus.CANCELLED, finished_at=now, owner=uuid.uuid4().hex)
     event = event_record(RunCancelledEvent(at=now), record.id, record.attempt)
     return Transaction(run=ended, events=(event,), fence=Fence(record.id, record.owner))

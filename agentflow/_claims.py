@@ -6,11 +6,11 @@ The lock says that somebody has the run, and the fence of the first write that n
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from agentflow._clock import wall_time
 from agentflow._keys import entry_key
 from agentflow._run import CONTINUABLE
 from agentflow.exceptions import RunNotFound
@@ -110,7 +110,7 @@ class Claims:
             call=self.call,
             owner=os.urandom(16).hex(),
             parent_id=parent_id,
-            started_at=time.time(),
+            started_at=wall_time(),
             arguments=arguments,
         )
         return Claim(record, Fence(run_id, ""))
@@ -127,7 +127,7 @@ class Claims:
         for record in self.home.store.runs(which, _MOST_CANDIDATES):
             last = self.home.store.last_event(record.id)
             at = last.at if last else record.started_at
-            accepted = self.continuation.accepts(record, at, time.time()) and not _is_unwanted(record, self.home.store)
+            accepted = self.continuation.accepts(record, at, wall_time()) and not _is_unwanted(record, self.home.store)
             if accepted and (claim := self.again(record)):
                 yield claim
 

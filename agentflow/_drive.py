@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
+from agentflow._clock import Limit, rest
 from agentflow._tracebacks import without_our_frames
 from agentflow._turns import later_turn, waited_out
 from agentflow._waiting import wait, wait_async
@@ -29,6 +30,7 @@ __all__ = [
     "Commit",
     "Pause",
     "Perform",
+    "Rest",
     "Until",
     "adrive",
     "begin_in_thread",
@@ -47,9 +49,21 @@ PATIENCE: Final = 0.03  # seconds that an assignment may hold up a loop
 
 @attrs.define
 class Pause:
-    """Let time pass."""
+    """Let real time pass, between two looks at something."""
 
     seconds: float
+
+
+@attrs.define
+class Rest:
+    """Let time pass, by the clock in force.
+
+    Attributes:
+        check: Called now and then; what it raises ends the rest.
+    """
+
+    seconds: float
+    check: Callable[[], object]
 
 
 @attrs.define
@@ -58,12 +72,14 @@ class Until:
 
     Attributes:
         check: Called now and then; what it raises ends the waiting.
+        real: Whether the time is real time, whatever clock is in force.
     """
 
     future: Future[Any]
     timeout: float | None = None
     check: Callable[[], object] | None = None
     reached: bool = False
+    real: bool = False
 
 
 @attrs.define
@@ -90,7 +106,7 @@ class Perform:
     result: Any = None
 
 
-Ask = Pause | Until | Commit | Perform
+Ask = Pause | Rest | Until | Commit | Perform
 
 
 class Stopped(Exception):  # noqa: N818 - no error of its own
@@ -174,20 +190,27 @@ def _do(ask: Ask) -> None:
     match ask:
         case Pause(seconds):
             time.sleep(seconds)
+        case Rest(seconds, check):
+            if not rest(seconds):
+                wait(Future(), seconds, check)
+            check()
         case Until(future, timeout, check):
-            ask.reached = wait(future, timeout, check)
+            ask.reached = wait(future, timeout, check, real=ask.real)
         case Commit(store, transaction):
             store.commit(transaction)
         case Perform(call, limit, abandon):
             ask.result = call() if limit is None else _within_thread(call, limit, abandon)
 
 
-async def _ado(ask: Pause | Until | Perform) -> None:
+async def _ado(ask: Pause | Rest | Until | Perform) -> None:
     match ask:
         case Pause(seconds):
             await asyncio.sleep(seconds)
+        case Rest(seconds, check):
+            await (asyncio.sleep(0) if rest(seconds) else wait_async(Future(), seconds, check))
+            check()
         case Until(future, timeout, check):
-            ask.reached = await wait_async(future, timeout, check)
+            ask.reached = await wait_async(future, timeout, check, real=ask.real)
         case Perform(call, limit, abandon):
             ask.result = await (call() if limit is None else _within(call, limit, abandon))
 
@@ -206,7 +229,7 @@ async def _commit(store: Store, transaction: Transaction) -> BaseException | Non
 
 
 async def _within(call: Callable[[], Any], limit: float, abandon: Callable[[], None]) -> Any:
-    clock = asyncio.timeout(limit)
+    clock = Limit(limit)
     try:
         async with clock:
             result = await call()
@@ -221,9 +244,9 @@ async def _within(call: Callable[[], Any], limit: float, abandon: Callable[[], N
 
 def _within_thread(call: Callable[[], Any], limit: float, abandon: Callable[[], None]) -> Any:
     # A thread cannot be stopped from outside: at the limit it is left alone, and `abandon` takes its rights away.
-    outcome = begin_in_thread(call)
+    outcome: Future[Any] = Future()
     try:
-        if not wait(outcome, limit):
+        if not wait(outcome, limit, begin=lambda: _fulfil_in_thread(outcome, call)):
             raise TimeoutError  # noqa: TRY301 - left like every other way out
     except BaseException:  # Ctrl-C, too: nobody waits for the thread any more
         abandon()
@@ -234,7 +257,11 @@ def _within_thread(call: Callable[[], Any], limit: float, abandon: Callable[[], 
 def begin_in_thread(call: Callable[[], Any]) -> Future[Any]:
     """Have sync code run in a thread of its own with the caller's context."""
     outcome: Future[Any] = Future()
+    _fulfil_in_thread(outcome, call)
+    return outcome
 
+
+def _fulfil_in_thread(outcome: Future[Any], call: Callable[[], Any]) -> None:
     def run() -> None:
         try:
             outcome.set_result(call())
@@ -242,7 +269,6 @@ def begin_in_thread(call: Callable[[], Any]) -> Future[Any]:
             outcome.set_exception(error)
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name="agentflow-step", daemon=True).start()
-    return outcome
 
 
 async def in_thread(call: Callable[[], R]) -> R:
@@ -270,7 +296,7 @@ def commit_here(store: Store, transaction: Transaction) -> Future[None] | None:
         store.commit(transaction)
         return None
     future = store.commit_soon(transaction)
-    if wait(future, PATIENCE):
+    if wait(future, PATIENCE, real=True):
         future.result()
         return None
     return future
@@ -285,7 +311,7 @@ def commit_or_withdraw(store: Store, transaction: Transaction) -> bool:
         store.commit(transaction)
         return True
     future = store.commit_soon(transaction)
-    if not wait(future, PATIENCE) and future.cancel():
+    if not wait(future, PATIENCE, real=True) and future.cancel():
         return False
     future.result()  # it has begun, so it is done in a moment
     return True

@@ -7,12 +7,12 @@ It only reads, so it can be asked at any time and by any process. The verdict it
 from __future__ import annotations
 
 import contextlib
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pydantic_core
 
+from agentflow._clock import wall_time
 from agentflow._detail import Detail
 from agentflow._explanation import Difference, Explanation
 from agentflow._memo import Hit
@@ -79,7 +79,7 @@ def _explained_miss(call: StepCall, miss: Miss) -> Explanation:
 
 def _detail(call: StepCall, miss: Miss) -> str:
     if miss.why == "expired" and miss.remembered and call.spec.ttl is not None:
-        late = time.time() - miss.remembered.created_at - call.spec.ttl
+        late = wall_time() - miss.remembered.created_at - call.spec.ttl
         return f"its ttl is {call.spec.ttl:g} s, over since {max(late, 0):.3g} s"
     if miss.why == "damaged" and call.raises_damaged:
         return f"a call raises StoreCorrupt: {miss.error}. Forget it with step.forget(...)"
@@ -104,7 +104,7 @@ def _about(
         workflow=call.home.workflow,
         session_id=call.home.session_id,
         made_at=None if made_at is None else datetime.fromtimestamp(made_at, UTC),
-        age=None if made_at is None else timedelta(seconds=time.time() - made_at),
+        age=None if made_at is None else timedelta(seconds=wall_time() - made_at),
         run_id=run_id,
         differences=differences,
         compared=compared,

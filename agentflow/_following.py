@@ -14,6 +14,7 @@ import attrs
 import pydantic_core
 from pydantic import TypeAdapter
 
+from agentflow._clock import wall_time
 from agentflow._news import NEWS
 from agentflow._waiting import wait, wait_async
 from agentflow.events import Event, RunCancelled, RunCompleted, RunFailed, RunInterrupted, RunYielded
@@ -95,7 +96,7 @@ class Reading:
         record = self.store.run(self.run_id)
         if record is None or record.status in _OVER:
             return None
-        return [RunInterrupted(run_id=self.run_id, attempt=record.attempt, at=time.time())]
+        return [RunInterrupted(run_id=self.run_id, attempt=record.attempt, at=wall_time())]
 
 
 def follow(reading: Reading, waiting: Waiting = nullcontext) -> Generator[Event, None, None]:
@@ -105,7 +106,7 @@ def follow(reading: Reading, waiting: Waiting = nullcontext) -> Generator[Event,
             found = reading.look()
             if isinstance(found, float | int):
                 with waiting():
-                    wait(news, found)
+                    wait(news, found, real=True)
                 continue
         if found is None:
             return
@@ -119,7 +120,7 @@ async def afollow(reading: Reading, waiting: Waiting = nullcontext) -> AsyncGene
             found = reading.look()
             if isinstance(found, float | int):
                 with waiting():
-                    await wait_async(news, found)
+                    await wait_async(news, found, real=True)
                 continue
         if found is None:
             return

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import os
 import threading
-import time
 from collections import Counter
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from agentflow._clock import wall_time
 from agentflow._drive import Ask, Commit, adrive, drive
 from agentflow._keys import entry_key
 from agentflow._memo import Policy, Remembered
@@ -225,7 +225,7 @@ class FrameRecording:
             return None
         remembered = Remembered.unpack(payload)
         policy = Policy(refresh=self.run.refresh.everything, run_id=self.run.record.id)
-        return remembered if policy.accepts(remembered, time.time()) else None
+        return remembered if policy.accepts(remembered, wall_time()) else None
 
     def _saving(self, slot: Slot, answer: bytes, usage: Usage) -> Generator[Ask, None, None]:
         self.run.account.add(usage)  # it is paid, whatever becomes of it
@@ -249,7 +249,7 @@ class FrameRecording:
             self.frame.requests.append(slot.key)
 
     def _entry(self, slot: Slot, scope: Scope, answer: bytes) -> Entry:
-        home, remembered = self.run.home, Remembered(answer, time.time(), self.run.record.id)
+        home, remembered = self.run.home, Remembered(answer, wall_time(), self.run.record.id)
         return Entry(
             key=slot.key,
             payload=remembered.pack(),

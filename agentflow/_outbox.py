@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 import pydantic_core
 
+from agentflow._clock import wall_time
 from agentflow._flusher import FLUSHER
 from agentflow._listening import Note
 from agentflow._news import NEWS
@@ -281,7 +282,7 @@ def noted(event: Event | Note) -> Note:
     fields = dict(vars(event))
     for name in _STAMPED:
         del fields[name]
-    return Note(type(event), fields, event.at or time.time())
+    return Note(type(event), fields, event.at or wall_time())
 
 
 def run_note(kind: Callable[..., Any], said: str, **more: str) -> Note:
@@ -289,7 +290,7 @@ def run_note(kind: Callable[..., Any], said: str, **more: str) -> Note:
 
     Not made an event first: the first one that is made builds pydantic's schemas, for which a process that reads no events loads thirty modules.
     """
-    return Note(kind, {"type": said, **more}, time.time())
+    return Note(kind, {"type": said, **more}, wall_time())
 
 
 def step_note(kind: Callable[..., Any], said: str, step: str, key: str, **more: Any) -> Note:
@@ -302,14 +303,14 @@ def step_note(kind: Callable[..., Any], said: str, step: str, key: str, **more: 
         key: The key of the call.
         **more: Its other fields, all of them.
     """
-    return Note(kind, {"type": said, "step": step, "key": key, **more}, time.time())
+    return Note(kind, {"type": said, "step": step, "key": key, **more}, wall_time())
 
 
 def _yielded(items: Sequence[Any], stream: Stream) -> Note:
     step, key = stream
     if step:
-        return Note(StepYielded, {"type": "step_yielded", "step": step, "key": key, "items": items}, time.time())
-    return Note(RunYielded, {"type": "run_yielded", "items": items}, time.time())
+        return Note(StepYielded, {"type": "step_yielded", "step": step, "key": key, "items": items}, wall_time())
+    return Note(RunYielded, {"type": "run_yielded", "items": items}, wall_time())
 
 
 def _weight(note: Note) -> int:

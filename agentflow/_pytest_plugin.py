@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agentflow.events import Event
     from agentflow.models._scripted import Answer
     from agentflow.stores import Store
-    from agentflow.testing import ScriptedModel
+    from agentflow.testing import ScriptedModel, VirtualClock
 
 __all__: list[str] = []
 
@@ -261,6 +261,15 @@ def agentflow_store(_agentflow: _Isolation | None) -> Store:
     from agentflow._settings import default_store  # noqa: PLC0415 - as above
 
     return default_store()
+
+
+@pytest.fixture
+def agentflow_clock(_agentflow: _Isolation | None) -> Iterator[VirtualClock]:
+    """A clock of the test's own, in force until its end: it stands still unless the test advances it."""
+    from agentflow.testing import VirtualClock  # noqa: PLC0415 - as above
+
+    with VirtualClock() as clock:
+        yield clock
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -15,6 +14,7 @@ import attrs
 from agentflow._body_state import BodyState
 from agentflow._cancelling import heeding
 from agentflow._claims import run_lock, wish_key
+from agentflow._clock import wall_time
 from agentflow._drive import Ask, Commit
 from agentflow._failures import Failure
 from agentflow._frames import Frame, counted_as_active
@@ -134,7 +134,7 @@ class RunBody:
     def _result(self, encode_result: Callable[[], bytes]) -> bytes | None:
         # A direct call gives its caller any value; only who asks the store for it later must do without one that cannot be stored.
         try:
-            return Remembered(encode_result(), time.time(), self.run.record.id).pack()
+            return Remembered(encode_result(), wall_time(), self.run.record.id).pack()
         except UnserializableValue as error:
             self._log("run.result_not_stored", reason=str(error))
             return None
@@ -197,7 +197,7 @@ class RunBody:
         error: str = "",
     ) -> Generator[Ask, None, None]:
         run = self.run
-        record = attrs.evolve(run.record, status=status, finished_at=time.time(), result=result, error=error)
+        record = attrs.evolve(run.record, status=status, finished_at=wall_time(), result=result, error=error)
         with run.transaction(record=record, saying=event) as transaction:
             yield Commit(self.run.home.store, transaction)
         run.record = record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import attrs
 from agentflow._body_state import BodyState
 from agentflow._calls import plain_transaction
 from agentflow._cards import bundle
+from agentflow._clock import wall_time
 from agentflow._options import text, whole
 from agentflow._pictures import session_card
 from agentflow._registry import names_of
@@ -155,7 +155,7 @@ class Session:
         """
         tag = None if tag is None else text(tag, "tag")
         version = None if version is None else text(version, "version")
-        before = None if older_than is None else time.time() - seconds(older_than, what="older_than")
+        before = None if older_than is None else wall_time() - seconds(older_than, what="older_than")
         which = self._which(step, kind="step", tag=tag, before=before)
         found = self._home.store.entries(which)
         keys = tuple(entry.key for entry in found if version is None or _is_of(entry.version, version))

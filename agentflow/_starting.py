@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import attrs
 
 from agentflow._claims import run_lock, run_not_found
+from agentflow._clock import wall_time
 from agentflow._drive import Ask, Commit
 from agentflow._failures import Failure
 from agentflow._jobs import Job
@@ -104,7 +104,7 @@ def submit(
     except BaseException as error:  # whatever an executor raises, the user's own too: the run must not wait for ever
         store = execution.home.store
         failed = attrs.evolve(
-            record, status=RunStatus.FAILED, finished_at=time.time(), error=Failure.of(error).to_text()
+            record, status=RunStatus.FAILED, finished_at=wall_time(), error=Failure.of(error).to_text()
         )
         is_begun = False
         try:

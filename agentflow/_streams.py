@@ -295,7 +295,7 @@ class AsyncStream(SharedStream[AsyncSource]):
         if errand and self.is_busy and not errand.take_back():
             errand.cancel()
             try:
-                await wait_async(errand.done, _PATIENCE)
+                await wait_async(errand.done, _PATIENCE, real=True)
             finally:
                 if not errand.done.done():  # it stands still, or this task is cancelled for the second time
                     self.give_up()

@@ -11,12 +11,16 @@ import time
 from collections import deque
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 
+from agentflow._clock import in_force, monotonic
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from agentflow._clock import Clock
 
 __all__ = ["Limiter", "Place", "wait", "wait_async"]
 
@@ -26,34 +30,75 @@ _SLICE_OF_TASKS: Final = 1.0
 _IDLE: Final = 1.0  # seconds after which a holder that stands still has lost its place to whoever waits
 
 
-def wait(future: Future[Any], timeout: float | None, check: Callable[[], object] | None = None) -> bool:
+def wait(
+    future: Future[Any],
+    timeout: float | None,
+    check: Callable[[], object] | None = None,
+    *,
+    real: bool = False,
+    begin: Callable[[], object] = lambda: None,
+) -> bool:
     """Block until the future is done or the time is over; return whether it is done.
 
     Args:
         future: What to wait for.
         timeout: For how many seconds at most.
         check: Called now and then; what it raises ends the waiting.
+        real: Whether the seconds are real ones, also where a test has a clock of its own.
+        begin: Called once the time runs: begins what fulfils the future.
     """
+    if timeout is not None and not real and (clock := in_force()) is not None:
+        with _Race(future, clock, timeout) as race:
+            begin()
+            while not race.decided.done():
+                _block(race.decided, None if check is None else _SLICE)
+                if check is not None:
+                    check()
+        if race.is_lost:
+            return False
+        timeout = race.left
+    else:
+        begin()
     deadline = None if timeout is None else time.monotonic() + timeout
     while not future.done():
         seconds = _next_slice(deadline, _SLICE if check else None)
         if seconds is not None and seconds <= 0:
             return False
-        with suppress(TimeoutError, CancelledError):
-            future.exception(seconds)
+        _block(future, seconds)
         if check is not None:
             check()
     return True
+
+
+def _block(future: Future[Any], seconds: float | None) -> None:
+    with suppress(TimeoutError, CancelledError):
+        future.exception(seconds)
 
 
 async def wait_async(
     future: Future[Any],
     timeout: float | None,  # noqa: ASYNC109 - the twin of wait()
     check: Callable[[], object] | None = None,
+    *,
+    real: bool = False,
+    begin: Callable[[], object] = lambda: None,
 ) -> bool:
     """Suspend until the future is done or the time is over; return whether it is done; see `wait`."""
     if future.done():
         return True
+    if timeout is not None and not real and (clock := in_force()) is not None:
+        with _Race(future, clock, timeout) as race:
+            begin()
+            decided = _woken_by(race.decided)
+            while not race.decided.done():
+                await asyncio.wait([decided], timeout=_SLICE_OF_TASKS if check else None)
+                if check is not None:
+                    check()
+        if race.is_lost:
+            return False
+        timeout = race.left
+    else:
+        begin()
     deadline = None if timeout is None else time.monotonic() + timeout
     woken = _woken_by(future)
     while not future.done():
@@ -67,6 +112,45 @@ async def wait_async(
         if check is not None:
             check()
     return True
+
+
+class _Race:
+    """Which comes first: a future is done, or a test's clock comes to a deadline. Decided at that moment, whoever looks later.
+
+    Args:
+        future: The future.
+        clock: The clock.
+        seconds: How far away the deadline is.
+
+    Attributes:
+        decided: Done when it is over, or when the clock is in force no more.
+        is_lost: Whether the deadline was first.
+    """
+
+    def __init__(self, future: Future[Any], clock: Clock, seconds: float) -> None:
+        self.decided: Future[None] = Future()
+        self.is_lost = False
+        self._deadline = clock.monotonic() + seconds
+        self._mutex = threading.Lock()
+        future.add_done_callback(lambda _: self._decide(lost=False))
+        self._call_off = clock.call_at(self._deadline, lambda: self._decide(lost=self.left <= 0))
+
+    @property
+    def left(self) -> float:
+        """The seconds to the deadline, by the clock that is in force now."""
+        return self._deadline - monotonic()
+
+    def _decide(self, *, lost: bool) -> None:
+        with self._mutex:
+            if not self.decided.done():
+                self.is_lost = lost
+                self.decided.set_result(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call_off()
 
 
 def _next_slice(deadline: float | None, longest: float | None) -> float | None:

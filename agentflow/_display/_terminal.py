@@ -7,7 +7,6 @@ Markdown can write those too, as in `&#27;`.
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 import attrs
@@ -22,6 +21,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from agentflow._clock import wall_time
 from agentflow._display._markdown import settled
 from agentflow._display._screens import described
 from agentflow._display._view import Line
@@ -212,7 +212,7 @@ class TerminalScreen:
     # What moves
 
     def _picture(self) -> RenderableType:
-        now, doing = time.time(), self._doing
+        now, doing = wall_time(), self._doing
         rows: list[RenderableType] = [self._row(each, now) for each in doing[:_MOST_ROWS]]
         if len(doing) > _MOST_ROWS:
             rows.append(Text(f"  and {len(doing) - _MOST_ROWS} more", "dim"))

@@ -15,7 +15,6 @@ import itertools
 import logging
 import random
 import sys
-import time
 from contextlib import aclosing, closing
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import attrs
 import httpx
 
+from agentflow._clock import asleep, sleep, wall_time
 from agentflow._logging import enabled, logger
 from agentflow._recording import RECORDING
 from agentflow.exceptions import ModelHTTPError, UsageError
@@ -60,7 +60,7 @@ class SyncTransport:
 
     client: Callable[[], httpx.Client]
     retries: int = 2
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = sleep
 
     def request(self, codec: Codec, call: HttpCall) -> ModelResponse:
         """Return the answer to a call.
@@ -129,7 +129,7 @@ class AsyncTransport:
 
     client: Callable[[], Awaitable[httpx.AsyncClient]]
     retries: int = 2
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    sleep: Callable[[float], Awaitable[None]] = asleep
 
     async def request(self, codec: Codec, call: HttpCall) -> ModelResponse:
         """Return the answer to a call.
@@ -275,7 +275,7 @@ async def _adrain(chunks: AsyncIterator[bytes]) -> None:
 def _judged(codec: Codec, response: httpx.Response) -> ModelResponse | Failure:
     """Return what a complete HTTP answer means."""
     if not response.is_success:
-        return refused(codec, response.status_code, response.headers, response.content, now=time.time())
+        return refused(codec, response.status_code, response.headers, response.content, now=wall_time())
     try:
         return codec.decode(response.content)
     except ModelHTTPError as error:

@@ -8,11 +8,11 @@ takes its lock before it writes its row, so that none can begin unseen in betwee
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
+from agentflow._clock import wall_time
 from agentflow._retry import seconds
 from agentflow.exceptions import UsageError
 from agentflow.stores._base import UNFINISHED, handover_lock, is_queued, run_lock
@@ -242,7 +242,7 @@ def conditions(
             'prune() removes what is old: write older_than=timedelta(days=30), versions="old", or both; '
             "to remove all of a session use workflow.session(id).delete()"
         )
-    before = None if older_than is None else time.time() - seconds(older_than, what="older_than")
+    before = None if older_than is None else wall_time() - seconds(older_than, what="older_than")
     asked = (versions,) if isinstance(versions, str) and versions != "old" else versions
     named = asked if asked is None or isinstance(asked, str) else tuple(asked)
     return Conditions(before=before, versions=named, workflow=workflow, dry_run=dry_run)

@@ -6,6 +6,7 @@ With the pytest plugin, which is there as soon as agentflow is installed, each t
 from agentflow.models._scripted import FunctionModel, ScriptedModel
 from agentflow.testing._auto import TestModel
 from agentflow.testing._calls import assert_hit, assert_ran
+from agentflow.testing._clock import VirtualClock
 from agentflow.testing._events import capture_events
 from agentflow.testing._models import no_model_requests, override_models
 from agentflow.testing._steps import SimulatedCrash, crash_after, fail_step, replace_step
@@ -16,6 +17,7 @@ __all__ = [
     "ScriptedModel",
     "SimulatedCrash",
     "TestModel",
+    "VirtualClock",
     "assert_hit",
     "assert_ran",
     "capture_events",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 from agentflow._active_run import ActiveRun, Home, Refresh
 from agentflow._body_state import BodyState
 from agentflow._calls import plain_transaction
+from agentflow._clock import wall_time
 from agentflow._context import Context
 from agentflow._frames import Frame
 from agentflow._settings import using_store
@@ -103,7 +103,7 @@ def _run_of_its_own(home: Home) -> ActiveRun:
         session_id=home.session_id,
         call="",
         owner=uuid.uuid4().hex,
-        started_at=time.time(),
+        started_at=wall_time(),
     )
     home.store.commit(Transaction(run=record))
     return ActiveRun(record, home, Refresh())

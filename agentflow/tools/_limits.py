@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
+from agentflow._clock import Limit
 from agentflow._retry import seconds
 from agentflow._waiting import Limiter, wait, wait_async
 from agentflow.exceptions import ModelRetry, UsageError
@@ -87,8 +88,8 @@ class Limits:
             wait(granted, None)
             if self.timeout is None:
                 return call()
-            outcome = _begun(call)
-            if not wait(outcome, self.timeout):
+            outcome: Future[object] = Future()
+            if not wait(outcome, self.timeout, begin=lambda: _begin(outcome, call)):
                 raise self._late(name)
             return outcome.result()
 
@@ -96,14 +97,17 @@ class Limits:
         """Do what `run` does."""
         with self._place() as granted:
             await wait_async(granted, None)
-            clock = asyncio.timeout(self.timeout)
+            clock = Limit(self.timeout)
             try:
                 async with clock:
-                    return await call()
+                    outcome = await call()
+                if clock.expired():  # it has caught the cancellation
+                    raise TimeoutError  # noqa: TRY301 - left like every other way out
             except TimeoutError:
                 if clock.expired():
                     raise self._late(name) from None
                 raise
+            return outcome
 
     async def arun_in_thread(self, name: str, call: Callable[[], object]) -> object:
         """Do what `run` does for a function that blocks."""
@@ -112,8 +116,8 @@ class Limits:
         with self._place() as granted:
             await wait_async(granted, None)
             # Not in the loop's own pool, for whose threads the end of the loop waits.
-            outcome = _begun(call)
-            if not await wait_async(outcome, self.timeout):
+            outcome: Future[object] = Future()
+            if not await wait_async(outcome, self.timeout, begin=lambda: _begin(outcome, call)):
                 raise self._late(name)
             return outcome.result()
 
@@ -147,9 +151,8 @@ def _judge(name: str, verdict: object) -> None:
     raise ModelRetry(f"The call of {name} was not approved, so it was not made. {verdict or ''}".strip())
 
 
-def _begun(call: Callable[[], object]) -> Future[object]:
+def _begin(outcome: Future[object], call: Callable[[], object]) -> None:
     """Have a function run in a thread of its own, with the caller's context; nobody waits for one that takes too long."""
-    outcome: Future[object] = Future()
 
     def run() -> None:
         try:
@@ -158,4 +161,3 @@ def _begun(call: Callable[[], object]) -> Future[object]:
             outcome.set_exception(error)
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name="agentflow-tool", daemon=True).start()
-    return outcome

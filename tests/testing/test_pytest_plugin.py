@@ -690,3 +690,32 @@ def test_test_cases_of_unittest_are_isolated(project):
     )
 
     run(project).assert_outcomes(passed=4)
+
+
+def test_the_clock_of_a_test_is_a_fixture(project):
+    """In force until the end of the test, in sync and async ones, and only there."""
+    project.makepyfile(
+        test_it="""
+        import asyncio, time
+        from agentflow import RetryPolicy, cached_step
+        from agentflow._clock import in_force
+        from agentflow.testing import assert_ran, fail_step
+
+        @cached_step(ttl=3600, retry=RetryPolicy(attempts=2, wait=600))
+        async def fetch() -> int:
+            return 1
+
+        def test_one(agentflow_clock):
+            with fail_step(fetch, ConnectionError("reset")):
+                asyncio.run(fetch())
+            agentflow_clock.advance(3600)
+            asyncio.run(fetch())
+            assert_ran(fetch, times=2)
+            assert len(agentflow_clock.pauses) == 1
+
+        def test_two():
+            assert in_force() is None
+        """
+    )
+
+    run(project).assert_outcomes(passed=2)

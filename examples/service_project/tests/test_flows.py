@@ -3,13 +3,22 @@
 import asyncio
 import datetime as dt
 
+import httpx
 import pytest
-from newsroom.flows import Picked, briefing, pick, write
+from newsroom.flows import Picked, briefing, pick, search_news, write
 
 from agentflow import Budget
 from agentflow.events import StepCompleted
 from agentflow.exceptions import BudgetExceeded, UsageError
-from agentflow.testing import SimulatedCrash, TestModel, assert_hit, assert_ran, crash_after, override_models
+from agentflow.testing import (
+    SimulatedCrash,
+    TestModel,
+    assert_hit,
+    assert_ran,
+    crash_after,
+    override_models,
+    replace_step,
+)
 
 TODAY = dt.date(2026, 7, 1)  # of the stories in conftest.py
 PICKED = Picked(numbers=[2, 0])
@@ -47,6 +56,35 @@ def test_no_news_ask_no_writer(news, scripted_model):
     assert written(day=dt.date(2026, 7, 2)) == "There is nothing new about cats."
 
     assert_ran(write, times=0)
+
+
+def test_news_that_are_an_hour_old_are_asked_for_again(news, scripted_model, agentflow_clock):
+    scripted_model([PICKED, TEXT])
+
+    written()
+    agentflow_clock.advance(dt.timedelta(minutes=59))
+    written()
+    assert_ran(search_news, times=1)
+    agentflow_clock.advance(dt.timedelta(minutes=1))
+    written()
+
+    assert_ran(search_news, times=2)
+    assert_ran(write, times=1)  # of the same stories
+
+
+def test_the_news_are_asked_three_times(scripted_model, agentflow_clock):
+    answers = iter([httpx.ConnectError("unreachable"), httpx.ReadTimeout("slow"), []])
+
+    def answer(topic, day):
+        if isinstance(found := next(answers), Exception):
+            raise found
+        return found
+
+    scripted_model([Picked(numbers=[])])
+    with replace_step(search_news, answer):
+        assert written() == "There is nothing new about cats."
+
+    assert 6 <= sum(agentflow_clock.pauses) <= 8  # 2 and 4 seconds, each with up to one of jitter
 
 
 def test_after_a_crash_the_editor_is_not_paid_again(news, scripted_model):
