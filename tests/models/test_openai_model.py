@@ -17,6 +17,7 @@ from agentflow.messages import ModelSettings
 from agentflow.models import Model, resolve
 from agentflow.models._base import real_requests
 from agentflow.models.openai import OpenAIModel
+from agentflow.testing import VirtualClock
 
 from ._chat import HELLO, answer, completion, delta, event, stream, stream_of
 
@@ -107,6 +108,18 @@ def test_a_missing_key_is_named_at_the_first_request(ask):
         ask(model)
 
     assert all(part in str(raised.value) for part in ("OPENAI_API_KEY", "api_key=", "offline", "openai:gpt-4o-mini"))
+
+
+def test_pauses_between_attempts_move_the_clock_of_a_test(server, ask):
+    """What the provider asks for is noted, and nobody waits for it."""
+    last = stream(stream_of("Hello!")) if "stream" in ask.__name__ else answer(completion())
+    server.will(answer({}, 429, {"retry-after": "50"}), answer({}, 503, {"retry-after": "40"}), last)
+    model = OpenAIModel("m", base_url=server.url, api_key="sk-canary-0001")
+
+    with VirtualClock() as clock:
+        assert ask(model) == "Hello!"
+
+    assert clock.pauses == [50, 40]
 
 
 def test_the_key_is_looked_up_at_each_request(server, monkeypatch):
