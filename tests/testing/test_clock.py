@@ -316,6 +316,32 @@ def test_who_still_waits_when_the_block_ends_goes_on_by_the_real_clock(step: Ste
             run.result(timeout=10)
 
 
+@pytest.mark.parametrize("step", [plain, awaited], ids=lambda step: step.fn.__name__)
+def test_the_end_of_the_block_is_no_timeout(step: Step[Any, Any]):
+    """What has not taken too long by then goes on and succeeds."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(n: int) -> list[int]:
+        begun.set()
+        assert go_on.wait(10)
+        return [n]
+
+    async def await_it(n: int) -> list[int]:
+        return await asyncio.to_thread(wait, n)
+
+    @workflow(name="goes on")
+    async def goes_on(n: int) -> list[int]:
+        return await step.acall(n)
+
+    with replace_step(step, wait if step is plain else await_it):
+        with VirtualClock() as clock:
+            run = goes_on.start(1)
+            assert begun.wait(10)
+            clock.advance(59)
+        go_on.set()
+        assert run.result(timeout=10) == [1]
+
+
 def test_pauses_of_many_at_once_are_heard(clock: VirtualClock):
     """In threads: each gets over its failures, and none sleeps."""
 
