@@ -245,8 +245,8 @@ class Answer(ABC, Generic[W, P]):
         piece = _parsed(self.piece, event.data)
         if piece is None:
             raise _no_piece(self.codec, event.data, self.what)
-        if piece.error:
-            raise reported(self.codec, piece.error)
+        if piece.error or event.event == "error":
+            raise reported(self.codec, piece.error or json.loads(event.data))
         return self.take(piece)
 
     def finish(self) -> ModelResponse:

@@ -107,17 +107,19 @@ def _items(message: m.Message) -> Iterator[dict[str, Any]]:
 def _said(response: m.ModelResponse) -> Iterator[dict[str, Any]]:
     """Yield what the model said before; the parts of one thought are one item."""
     thought: dict[str, Any] = {}
+    last: tuple[str | None, str] | None = None
     for part in response.parts:
         match part:
             case m.TextPart():
                 yield {"type": "message", "role": "assistant", "content": part.text}
             case m.ToolCall():
                 yield {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
-            case m.ReasoningPart(provider="openai-responses", signature=str()):
-                if part.id != thought.get("id"):
-                    thought = {"type": "reasoning", "id": part.id, "summary": []}
-                    yield thought  # filled below, before anybody writes it
-                thought["encrypted_content"] = part.signature
+            case m.ReasoningPart(provider="openai-responses", signature=str() as proof):
+                if (part.id, proof) != last:
+                    last = part.id, proof
+                    named = {"id": part.id} if part.id else {}
+                    thought = {"type": "reasoning", **named, "summary": [], "encrypted_content": proof}
+                    yield thought  # summed up below, before anybody writes it
                 if part.text:
                     thought["summary"].append({"type": "summary_text", "text": part.text})
             case m.ReasoningPart():

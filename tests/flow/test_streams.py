@@ -124,6 +124,19 @@ def counting(items: Iterable[Any]) -> tuple[Callable[[], Iterator[Any]], list[in
     return body, calls
 
 
+def counted_in_loops() -> tuple[Any, list[int]]:
+    """An async streamed step that yields three items, and the list to which each execution of it adds."""
+    calls: list[int] = []
+
+    @cached_step
+    async def stream() -> AsyncIterator[int]:
+        calls.append(1)
+        for k in range(3):
+            yield k
+
+    return stream, calls
+
+
 @pytest.fixture(params=["sync", "async"])
 def player(request: pytest.FixtureRequest) -> Iterator[Player]:
     player = Player(is_async=request.param == "async")
@@ -1029,13 +1042,7 @@ def test_a_paused_stream_of_a_loop_that_stands_still(monkeypatch):
 
 def test_a_paused_stream_of_a_loop_that_was_closed():
     """A consumer whose loop ended without closing it is in nobody's way."""
-    calls = []
-
-    @cached_step
-    async def stream() -> AsyncIterator[int]:
-        calls.append(1)
-        for k in range(3):
-            yield k
+    stream, calls = counted_in_loops()
 
     async def consume() -> list[int]:
         return [item async for item in stream()]
@@ -1055,13 +1062,7 @@ def test_a_paused_stream_of_a_loop_that_was_closed():
 
 def test_a_dropped_stream_of_a_closed_loop_is_begun_anew():
     """Its consumer is gone and could not even close it: the next call executes again instead of waiting."""
-    calls = []
-
-    @cached_step
-    async def stream() -> AsyncIterator[int]:
-        calls.append(1)
-        for k in range(3):
-            yield k
+    stream, calls = counted_in_loops()
 
     async def consume(played: Any, most: int) -> list[int]:
         return [await anext(played) for _ in range(most)]

@@ -495,6 +495,20 @@ def test_parts_of_one_thought_go_back_as_one():
     assert "include" not in sent(Responses("openai-responses:gpt-4o", "gpt-4o"))
 
 
+def test_a_thought_without_a_name_goes_back_too():
+    """Servers in OpenAI's place may give none; two of them are two."""
+    thoughts = [
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": text}], "encrypted_content": f"of {text}"}
+        for text in ("One.", "Two.")
+    ]
+    codec = Responses("openai-responses:m", "m")
+    response = read(codec, {"status": "completed", "output": thoughts})
+
+    body = sent(codec, *HELLO.messages, response, *HELLO.messages)
+
+    assert body["input"][1:3] == thoughts
+
+
 @pytest.mark.parametrize("status", ["failed", "cancelled", "in_progress"])
 def test_an_answer_of_the_responses_api_that_is_none(status):
     """Whatever is in it so far."""

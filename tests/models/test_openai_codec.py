@@ -405,6 +405,12 @@ def test_an_error_may_be_the_whole_object():
         assert raised.value.status == 400
 
 
+def test_an_event_may_be_named_an_error():
+    """Then it is one, whatever it says."""
+    with pytest.raises(RateLimited, match="Slow down"):
+        _chat.heard(CODEC, [b'event: error\ndata: {"message": "Slow down.", "code": 429}\n\n'])
+
+
 @pytest.mark.parametrize(
     ("body", "text"),
     [
