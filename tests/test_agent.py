@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import json
 import threading
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -358,8 +358,8 @@ async def test_async_calls_of_one_turn_run_at_once(way: str) -> None:
     assert [(each.tool_call_id, each.content) for each in returns] == [("1", "one"), ("2", "two")]
 
 
-async def test_when_an_async_call_fails_the_others_are_cancelled_and_awaited() -> None:
-    """No call goes on behind the back of who got the exception, and the exception is no group."""
+def endless() -> tuple[Callable[[], Awaitable[str]], asyncio.Event, list[str]]:
+    """A tool that ends only when it is cancelled, whether it has begun, and how it ended."""
     ended: list[str] = []
     waiting = asyncio.Event()
 
@@ -371,6 +371,13 @@ async def test_when_an_async_call_fails_the_others_are_cancelled_and_awaited() -
             await asyncio.sleep(0)
             ended.append("cancelled")
         return "never"
+
+    return wait, waiting, ended
+
+
+async def test_when_an_async_call_fails_the_others_are_cancelled_and_awaited() -> None:
+    """No call goes on behind the back of who got the exception, and the exception is no group."""
+    wait, waiting, ended = endless()
 
     async def fail() -> str:
         await waiting.wait()
@@ -384,16 +391,7 @@ async def test_when_an_async_call_fails_the_others_are_cancelled_and_awaited() -
 
 async def test_cancelling_a_run_cancels_its_calls() -> None:
     """A cancelled task leaves no tool running."""
-    ended: list[str] = []
-    waiting = asyncio.Event()
-
-    async def wait() -> str:
-        try:
-            waiting.set()
-            await asyncio.Event().wait()
-        finally:
-            ended.append("cancelled")
-        return "never"
+    wait, waiting, ended = endless()
 
     task = asyncio.create_task(Agent(scripted(call("1", "wait")), tools=[wait]).arun("?"))
     await waiting.wait()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +26,11 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[..., None
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def program(spawn: Callable[..., subprocess.Popen[str]]) -> Callable[..., Any]:
     """Runs a program of this directory in a process of its own, and gives what it printed as JSON: `program("kills.py", *arguments)`."""
-    started: list[subprocess.Popen[str]] = []
 
     def start(name: str, *arguments: object) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(PROGRAMS / name), *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
+        return spawn("-W", "error", PROGRAMS / name, *arguments, path=ROOT)
 
     def run(name: str, *arguments: object, timeout: float = 600) -> Any:
         process = start(name, *arguments)
@@ -52,10 +40,7 @@ def program(tmp_path: Path) -> Iterator[Callable[..., Any]]:
         return json.loads(printed)
 
     run.start = start  # type: ignore[attr-defined]
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1319,26 +1319,32 @@ async def test_a_task_cancelled_again_while_it_leaves_frees_the_key():
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+def gated(player: Player) -> tuple[Any, threading.Event, list[int]]:
+    """A streamed step that stands between its two items until it may go on, and the list to which each execution adds."""
+    go_on = threading.Event()
+    calls: list[int] = []
+
+    @cached_step
+    async def astep() -> AsyncIterator[int]:
+        calls.append(1)
+        yield 0
+        while not go_on.is_set():
+            await asyncio.sleep(0.01)
+        yield 1
+
+    @cached_step
+    def step() -> Iterator[int]:
+        calls.append(1)
+        yield 0
+        go_on.wait(10)
+        yield 1
+
+    return astep if player.is_async else step, go_on, calls
+
+
 def test_the_last_to_leave_may_be_one_that_did_not_begin_it(player):
     """Whoever began the stream has gone; a hasty reader times out while the source stands: all is freed."""
-    go_on = threading.Event()
-
-    if player.is_async:
-
-        @cached_step
-        async def step() -> AsyncIterator[int]:
-            yield 0
-            while not go_on.is_set():
-                await asyncio.sleep(0.01)
-            yield 1
-    else:
-
-        @cached_step
-        def step() -> Iterator[int]:
-            yield 0
-            go_on.wait(10)
-            yield 1
-
+    step, go_on, _ = gated(player)
     patient, hasty = step(), step.with_options(timeout=0.3)()
     assert [player.next(patient), player.next(hasty)] == [0, 0]
     player.close(patient)
@@ -1352,27 +1358,7 @@ def test_the_last_to_leave_may_be_one_that_did_not_begin_it(player):
 
 def test_each_consumer_obeys_its_own_timeout(player):
     """A second consumer with less patience leaves; the first one's stream goes on."""
-    go_on = threading.Event()
-    calls = []
-
-    if player.is_async:
-
-        @cached_step
-        async def step() -> AsyncIterator[int]:
-            calls.append(1)
-            yield 0
-            while not go_on.is_set():
-                await asyncio.sleep(0.01)
-            yield 1
-    else:
-
-        @cached_step
-        def step() -> Iterator[int]:
-            calls.append(1)
-            yield 0
-            go_on.wait(10)
-            yield 1
-
+    step, go_on, calls = gated(player)
     patient = step()
     player.next(patient)
     hasty = step.with_options(timeout=0.3)()

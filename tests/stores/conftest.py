@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 import textwrap
 from pathlib import Path
@@ -66,29 +64,14 @@ def disk(tmp_path):
 
 
 @pytest.fixture
-def python():
+def python(spawn):
     """Starts other processes: `python(script, *args)` runs a script in a fresh interpreter."""
-    started = []
+    path = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
 
     def start(script, *args):
-        process = subprocess.Popen(
-            [sys.executable, "-W", "always::ResourceWarning", "-c", textwrap.dedent(script), *map(str, args)],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")])),
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
+        return spawn("-W", "always::ResourceWarning", "-c", textwrap.dedent(script), *args, path=path)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 @pytest.fixture

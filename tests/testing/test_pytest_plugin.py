@@ -212,23 +212,30 @@ def test_stores_made_explicitly_are_not_replaced(project):
     run(project).assert_outcomes(passed=2)
 
 
+ENDLESS = """
+import time
+from agentflow import Context, workflow
+
+ended = []
+
+@workflow
+def endless(ctx: Context) -> None:
+    try:
+        while True:
+            ctx.check()
+            time.sleep(0.01)
+    finally:
+        ended.append(True)
+"""
+
+
 def test_background_runs_end_with_their_test(project):
     """They are cancelled and waited for, so that none writes into the next test's store."""
     project.makepyfile(
+        flows=ENDLESS,
         test_it="""
         import time
-        from agentflow import Context, workflow
-
-        ended = []
-
-        @workflow
-        def endless(ctx: Context) -> None:
-            try:
-                while True:
-                    ctx.check()
-                    time.sleep(0.01)
-            finally:
-                ended.append(True)
+        from flows import ended, endless
 
         def test_start():
             run = endless.start()
@@ -237,7 +244,7 @@ def test_background_runs_end_with_their_test(project):
 
         def test_next():
             assert ended == [True]
-        """
+        """,
     )
 
     run(project).assert_outcomes(passed=2)
@@ -513,21 +520,7 @@ def test_a_run_that_does_not_end_is_told(project):
 def test_background_runs_of_a_test_that_loads_agentflow_late_end_with_it(project):
     """Nothing was loaded when the test began, and nothing goes on when it has ended."""
     project.makepyfile(
-        flows="""
-        import time
-        from agentflow import Context, workflow
-
-        ended = []
-
-        @workflow
-        def endless(ctx: Context) -> None:
-            try:
-                while True:
-                    ctx.check()
-                    time.sleep(0.01)
-            finally:
-                ended.append(True)
-        """,
+        flows=ENDLESS,
         test_it="""
         def test_start():
             import flows
