@@ -392,7 +392,8 @@ $ agentflow events 3746a3 --json | jq 'select(.type == "step_failed")'
 ```
 
 At a terminal tables have colours, and are blocks of names and values where it is too narrow for them; in a pipe they are whole, lined up and plain;
-with `--json` every command says one JSON document, and `events` one a line. Ctrl-C ends only the looking: a run that is followed goes on, one that is resumed here is left `interrupted`, unless it has a process of its own.
+with `--json` every command says one JSON document, and `events` one a line. Shells complete commands, options and the ids of runs (`agentflow completion --help`).
+Ctrl-C ends only the looking: a run that is followed goes on, one that is resumed here is left `interrupted`, unless it has a process of its own.
 What models and tools have said is shown, never obeyed: control characters appear as escapes.
 
 What follows is what the program says of itself; a test keeps it so.

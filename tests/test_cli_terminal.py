@@ -299,3 +299,20 @@ def test_shells_are_answered(tmp_path, shell, answer):
 
     said = done.stdout.replace("...", "").strip()  # click shortens what a command does
     assert said == answer.format(name="cancel", help="Cancel runs, wherever they are executed;")
+
+
+def test_ids_of_runs_are_offered(under_way, tmp_path_factory):
+    """The newest, with what they are of; where there is no store, there is nothing to offer, and no error."""
+    run = list_runs(store=under_way / ".agentflow")[0]
+
+    def offered(directory: Path, line: str) -> subprocess.CompletedProcess[str]:
+        asked = {"_AGENTFLOW_COMPLETE": "zsh_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+        return subprocess.run(
+            PROGRAM, cwd=directory, env={**environment(), **asked}, capture_output=True, text=True, check=True
+        )
+
+    here = offered(under_way, f"agentflow show {run.id[:2]}")
+    elsewhere = offered(tmp_path_factory.mktemp("empty"), "agentflow show 3")
+
+    assert here.stdout.split("\n")[:3] == ["plain", run.id, "flows:slow running"]
+    assert (elsewhere.stdout.strip(), elsewhere.stderr) == ("", "")

@@ -11,7 +11,7 @@ from agentflow import list_runs
 from agentflow._cli import _facts
 from agentflow._cli._app import ENDINGS, command
 from agentflow._cli._events import line_of
-from agentflow._cli._places import run_at, session_at
+from agentflow._cli._places import run_at, run_ids, session_at
 from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def runs(store: Store, screen: Screen, *, status: tuple[str, ...], **which: Any)
 
 
 @command
-@click.argument("run")
+@click.argument("run", shell_complete=run_ids)
 def show(store: Store, screen: Screen, *, run: str) -> None:
     """Show one run: how it stands, its steps, what it gave."""
     facts = _facts.whole_run(run_at(store, run))
@@ -70,7 +70,7 @@ def _calls(screen: Screen, calls: list[dict[str, Any]]) -> None:
 
 
 @command
-@click.argument("run")
+@click.argument("run", shell_complete=run_ids)
 @click.option("--after", default=0, metavar="NUMBER", help="Only what came after the event of this number.")
 @click.option("--follow", is_flag=True, help="Wait for what comes, and exit as the run ends.")
 def events(store: Store, screen: Screen, *, run: str, after: int, follow: bool) -> None:
@@ -86,7 +86,7 @@ def events(store: Store, screen: Screen, *, run: str, after: int, follow: bool) 
 
 
 @command
-@click.argument("run")
+@click.argument("run", shell_complete=run_ids)
 def steps(store: Store, screen: Screen, *, run: str) -> None:
     """Show the step calls of a run: hit or executed, how often tried, how long."""
     calls = [_facts.of_call(call) for call in run_at(store, run).steps()]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from agentflow import get_run, list_runs
 from agentflow._active_run import Home
 from agentflow._session import Session
 from agentflow._settings import default_store, store_at
-from agentflow.exceptions import RunNotFound, StoreGone
+from agentflow.exceptions import AgentflowError, RunNotFound, StoreGone
 from agentflow.stores import DiskStore
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from agentflow import Run
     from agentflow.stores import Store
 
-__all__ = ["import_modules", "run_at", "session_at", "store_in"]
+__all__ = ["import_modules", "run_at", "run_ids", "session_at", "store_in"]
 
 _LOOKED_AT: Final = 1000  # runs whose workflows are named
 _NAMED: Final = 5
+_OFFERED: Final = 100  # runs, newest first, that a shell is told of
 
 
 def store_in(place: str | None) -> Store:
@@ -61,6 +63,17 @@ def run_at(store: Store, beginning: str) -> Run:
         if not found:
             raise
         return found[0]
+
+
+def run_ids(context: click.Context, _: click.Parameter, beginning: str) -> list[CompletionItem]:
+    """Return the ids that a shell may offer for what was typed, with what each is of."""
+    try:
+        found = list_runs(store=store_in(context.params.get("place")), limit=_OFFERED)
+        return [
+            CompletionItem(run.id, help=f"{run.workflow} {run.status}") for run in found if run.id.startswith(beginning)
+        ]
+    except AgentflowError:  # no store, or one that cannot be read: there is nothing to offer
+        return []
 
 
 def session_at(store: Store, workflow: str, session: str) -> Session:

@@ -10,7 +10,7 @@ import click
 
 from agentflow._cli import _facts
 from agentflow._cli._app import ENDINGS, REFUSED, command
-from agentflow._cli._places import import_modules, run_at
+from agentflow._cli._places import import_modules, run_at, run_ids
 from agentflow.exceptions import AgentflowError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["cancel", "resume"]
 
 
 @command
-@click.argument("run", nargs=-1, required=True)
+@click.argument("run", nargs=-1, required=True, shell_complete=run_ids)
 def cancel(store: Store, screen: Screen, *, run: tuple[str, ...]) -> None:
     """Cancel runs, wherever they are executed; finished steps are kept."""
     cancelled = [{"id": each.id, "cancelled": each.cancel()} for each in [run_at(store, name) for name in run]]
@@ -33,7 +33,7 @@ def cancel(store: Store, screen: Screen, *, run: tuple[str, ...]) -> None:
 
 
 @command
-@click.argument("run")
+@click.argument("run", shell_complete=run_ids)
 @click.option(
     "--import", "modules", multiple=True, metavar="MODULE", help="Import this module first, which defines the workflow."
 )
