@@ -41,10 +41,9 @@ def status_of(record: RunRecord, store: Store) -> RunStatus:
     # In the order in which a run changes hands, so that it is not missed between two looks.
     if store.is_locked(handover_lock(record.id)) or store.is_locked(run_lock(record.id)):
         return record.status
-    # It may have ended between the looks; then its row says so by now.
     now = store.run(record.id)
-    if now is not None and (now.status not in UNFINISHED or now.is_queued):
-        return now.status
+    if now is not None and (now.status, now.owner) != (record.status, record.owner):
+        return status_of(now, store)  # between the looks it ended, went on, or left a queue
     return RunStatus.CANCELLED if _is_unwanted(record, store) else RunStatus.INTERRUPTED
 
 
