@@ -67,9 +67,9 @@ class Page:
     path: str
 
 
-def navigation(config: Path = CONFIG) -> list[Page]:
+def navigation() -> list[Page]:
     """Return the pages in the order in which the site has them."""
-    project = tomllib.loads(config.read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads(CONFIG.read_text(encoding="utf-8"))["project"]
     return list(_pages(project["nav"], section=""))
 
 
@@ -95,17 +95,23 @@ def stage(target: Path) -> None:
         page.write_text(_at_home(page.read_text(encoding="utf-8")), encoding="utf-8")
     _write_examples(pages)
     _write_reference(pages / "api")
-    (target / CONFIG.name).write_text(_config_of(pages), encoding="utf-8")
-    _write_for_programs(pages, navigation(target / CONFIG.name))
+    _write_for_programs(pages)
+    shutil.copy(CONFIG, target)
     for name in ("agentflow", "scripts"):  # what the reference is made from, and by
         (target / name).symlink_to(ROOT / name)
 
 
 def _at_home(text: str) -> str:
-    """Return a page with the links to, and of, the pages of the root as they are where all pages lie together."""
-    text = re.sub(r"\]\((?:docs|\.\.)/", "](", text)
-    text = re.sub(r"\]\((examples/\w+)\.py\)", r"](\1.md)", text)
-    return re.sub(r"\]\((\w+\.md)", lambda link: f"]({GUESTS.get(link[1], link[1])}", text)
+    """Return a page with its links as they are where all pages lie together; a file that is no page is only named."""
+    listed = {page.path for page in navigation()}
+
+    def relinked(link: re.Match[str]) -> str:
+        words, path, anchor = link[1], re.sub(r"^(\.\./|docs/)", "", link[2]), link[3] or ""
+        path = GUESTS.get(path, re.sub(r"^(examples/.*)\.py$", r"\1.md", path))
+        there = path in listed or (ROOT / "docs" / path).is_file()
+        return f"[{words}]({path}{anchor})" if there else words
+
+    return re.sub(r"\[([^]]+)\]\(((?:\.\./|docs/)[\w./-]+|[\w-]+\.md)(#[\w-]+)?\)", relinked, text)
 
 
 def _write_examples(pages: Path) -> None:
@@ -116,13 +122,6 @@ def _write_examples(pages: Path) -> None:
         purpose = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0]
         text = f"# {page.title}\n\n{purpose}\n\n`{page.path[:-3]}.py`:\n\n```python\n{source}```\n"
         (pages / page.path).write_text(text, encoding="utf-8")
-
-
-def _config_of(pages: Path) -> str:
-    """Return the configuration with those entries of the navigation that have a page."""
-    lines = CONFIG.read_text(encoding="utf-8").splitlines(keepends=True)
-    entries = [re.search(r'= "(\S+\.md)" }', line) for line in lines]
-    return "".join(line for line, entry in zip(lines, entries, strict=True) if not entry or (pages / entry[1]).exists())
 
 
 def reference() -> dict[str, list[str]]:
@@ -149,12 +148,12 @@ def _write_reference(folder: Path) -> None:
         (folder / f"{page}.md").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
 
-def _write_for_programs(folder: Path, pages: list[Page]) -> None:
+def _write_for_programs(folder: Path) -> None:
     """Write `llms.txt`, which says what there is to read, and `llms-full.txt`, which is what one needs to write workflows."""
     description = tomllib.loads(CONFIG.read_text(encoding="utf-8"))["project"]["site_description"]
     index = [FOR_PROGRAMS.format(description=description)]
     full = [index[0]]
-    for section, members in itertools.groupby(pages, key=lambda page: page.section):
+    for section, members in itertools.groupby(navigation(), key=lambda page: page.section):
         index.append(f"\n## {section or 'Start here'}\n\n")
         for page in members:
             text = (folder / page.path).read_text(encoding="utf-8")

@@ -82,7 +82,7 @@ def test_each_file_that_a_document_names_is_there(document):
 
 def test_the_navigation_has_every_page_once(site, staged):
     """No page can be reached by its address alone, and none is announced that is not there."""
-    listed = [page.path for page in site.navigation(staged / "zensical.toml")]
+    listed = [page.path for page in site.navigation()]
     there = [page.relative_to(staged / "docs").as_posix() for page in (staged / "docs").rglob("*.md")]
 
     assert sorted(listed) == sorted(there)
@@ -94,7 +94,7 @@ def test_programs_are_told_of_every_page(site, staged):
 
     assert re.match(r"# agentflow\n\n> \S.+\n\n\w", told)
     entries = re.findall(r"^- \[.+\]\((\S+)\): \S.+$", told, re.MULTILINE)
-    assert entries == [page.path for page in site.navigation(staged / "zensical.toml")]
+    assert entries == [page.path for page in site.navigation()]
     assert [entry for entry in entries if not (staged / "docs" / entry).is_file()] == []
 
 
