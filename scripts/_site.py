@@ -52,6 +52,7 @@ To write a workflow:
 - Many at once: `ctx.map(step, items, max_concurrency=5)`, or `asyncio.gather` in async code.
 - What a user keeps is `ctx.state[...]`; whose it is says `@workflow(session=...)` or `with_options(session_id=...)`.
 - In the background: `run = workflow.start(...)`, later `get_run(run.id).result(timeout=60)`.
+- To see it: `print_run(workflow(...))`.
 - In tests: `agentflow.testing.ScriptedModel([...])` with `override_models(...)`, `replace_step`, `crash_after`; with pytest the fixture `scripted_model`.
 
 Every Python block of these pages is executed by the project's tests.
