@@ -19,7 +19,7 @@ from agentflow._conversation import OUTPUT_TOOL, AgentResult, Conversation, Term
 from agentflow._history import SUMMARIZE, History
 from agentflow._instructions import form_for, points, system_prompt
 from agentflow._model_overrides import model_in_force, overridden, replaced_everywhere
-from agentflow._options import several
+from agentflow._options import several, text, whole, yes_or_no
 from agentflow._output import Output
 from agentflow.exceptions import UsageError
 from agentflow.messages import ModelSettings, UserMessage
@@ -318,6 +318,7 @@ class Agent(Generic[T]):
             assert writer.run("Say hello").output == "Hello!"
         ```
         """
+        _check_model(model)
         with overridden({self: models.resolve(model)}):
             yield
 
@@ -414,10 +415,7 @@ class Agent(Generic[T]):
 
 def check_agent(agent: Agent[Any]) -> None:
     """Refuse what cannot work where it is written, not at the first run."""
-    if not _is_model(agent.model):
-        raise UsageError(f"model={agent.model!r} is no model: give a name such as 'openai:gpt-4o-mini', or a Model")
-    if agent.max_turns < 1 or agent.output_retries < 0:
-        raise UsageError(f"{agent!r} could never answer: max_turns must be at least 1 and output_retries at least 0")
+    _check_kinds(agent)
     if agent.history is not None and not agent.name:
         raise UsageError(f"{agent!r} has a history, which is kept under its name: give it one with name=")
     if agent.cache not in (None, "run", "session", "global"):
@@ -431,6 +429,24 @@ def check_agent(agent: Agent[Any]) -> None:
         raise UsageError(
             f"settings.extra of {agent!r} goes into the request as JSON, which cannot say it: {error}"
         ) from error
+
+
+def _check_kinds(agent: Agent[Any]) -> None:
+    """Refuse options that are not of the kind that they have."""
+    _check_model(agent.model)
+    for option in ("name", "description", "expected_output"):
+        if getattr(agent, option) is not None:
+            text(getattr(agent, option), option)
+    yes_or_no(agent.markdown, "markdown")
+    whole(agent.max_turns, "max_turns")
+    whole(agent.output_retries, "output_retries", least=0)
+    if not isinstance(agent.settings, ModelSettings | None):
+        raise UsageError(f"settings={agent.settings!r}: write ModelSettings(...), such as ModelSettings(temperature=0)")
+
+
+def _check_model(model: object) -> None:
+    if not _is_model(model):
+        raise UsageError(f"model={model!r} is no model: give a name such as 'openai:gpt-4o-mini', or a Model")
 
 
 def _is_model(value: object) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from agentflow._options import several, text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -13,8 +15,16 @@ __all__ = ["form_for", "points", "system_prompt"]
 
 
 def points(instructions: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
-    """Return instructions that cannot change."""
-    return instructions if instructions is None or isinstance(instructions, str) else tuple(instructions)
+    """Return instructions that cannot change.
+
+    Raises:
+        UsageError: If they are no text, and no list of texts.
+    """
+    if instructions is None or isinstance(instructions, str):
+        return instructions
+    return tuple(
+        text(each, "instructions") for each in several(instructions, "instructions", "a str or a list of them")
+    )
 
 
 def form_for(model: Model) -> Literal["schema", "tool", "words"]:

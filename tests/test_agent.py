@@ -1104,8 +1104,16 @@ def test_replacing_what_there_is_not_is_an_error() -> None:
     ("options", "sentence"),
     [
         ({"model": 3}, r"model=3 is no model: give a name such as"),
-        ({"max_turns": 0}, "max_turns must be at least 1"),
-        ({"output_retries": -1}, "output_retries at least 0"),
+        ({"name": 3}, "name=3: write a str"),
+        ({"description": 3}, "description=3: write a str"),
+        ({"instructions": 3}, "instructions=3: write a str or a list of them"),
+        ({"instructions": ["Be kind.", 3]}, "instructions=3: write a str"),
+        ({"expected_output": 3}, "expected_output=3: write a str"),
+        ({"markdown": "yes"}, "markdown='yes': write True"),
+        ({"max_turns": 0}, "max_turns=0: write 1 or more"),
+        ({"max_turns": "5"}, "max_turns='5': write a whole number"),
+        ({"output_retries": -1}, "output_retries=-1: write 0 or more"),
+        ({"settings": {"temperature": 0}}, r"settings=.*: write ModelSettings\(\.\.\.\)"),
         ({"cache": "forever"}, "cache='forever' is none: use 'run', 'session', 'global' or None"),
         ({"tools": [twice, twice]}, "several tools named 'twice'"),
         ({"tools": [tool(name=OUTPUT_TOOL)(twice)]}, f"several tools named '{OUTPUT_TOOL}'"),
@@ -1119,6 +1127,12 @@ def test_what_cannot_work_is_refused_where_it_is_written(options: dict[str, Any]
     """The message says which option and what to write."""
     with pytest.raises(UsageError, match=f"(?s){sentence}"):
         Agent(**{"model": "openai:x", **options})
+
+
+def test_an_override_is_a_model() -> None:
+    """Anything else is refused before the block begins."""
+    with pytest.raises(UsageError, match="model=3 is no model"), Agent("openai:x").override(model=3):  # type: ignore[arg-type]
+        pass
 
 
 async def test_a_prompt_is_text(ask: Ask) -> None:

@@ -92,7 +92,7 @@ class DiskStore:
         if on_corrupt not in ("raise", "recompute"):
             raise UsageError(f'on_corrupt={on_corrupt!r}: write "raise" or "recompute"')
         seconds(busy_timeout, what="busy_timeout")
-        if whole(max_value_bytes, "max_value_bytes") > _MOST_BYTES:
+        if whole(max_value_bytes, "max_value_bytes", least=0) > _MOST_BYTES:
             raise UsageError(
                 f"max_value_bytes={max_value_bytes:,}: a file of SQLite holds values up to {_MOST_BYTES:,}"
             )
@@ -263,7 +263,7 @@ class DiskStore:
         """
         from agentflow.stores._backup import copy_store  # noqa: PLC0415 - only who looks after a store pays for it
 
-        target = Path(os.path.abspath(os.path.expanduser(to)))  # noqa: PTH100, PTH111 - resolve() would follow links
+        target = Path(os.path.abspath(os.path.expanduser(a_path(to, "to"))))  # noqa: PTH100, PTH111 - resolve() would follow links
         self._commits.run(lambda _: None)  # so that there is a store to copy, of this version
         with store_errors(self.path), GATE:
             source = connect(Place(self.path).file, mode="ro")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from agentflow._options import whole
 from agentflow.exceptions import PayloadTooLarge, RunConflict
 from agentflow.stores._base import (
     ANY_REVISION,
@@ -56,7 +57,7 @@ class MemoryStore:
 
     def __init__(self, *, max_value_bytes: int = 256 * 1024 * 1024) -> None:
         self._number = next(_numbers)
-        self._max_value_bytes = max_value_bytes
+        self._max_value_bytes = whole(max_value_bytes, "max_value_bytes", least=0)
         self._mutex = threading.RLock()
         self._entries: dict[str, Entry] = {}
         self._pieces: dict[tuple[str, str], Mapping[str, str]] = {}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 
 from agentflow._clock import wall_time
+from agentflow._options import several, text
 from agentflow._retry import seconds
 from agentflow.exceptions import UsageError
 from agentflow.stores._base import UNFINISHED, handover_lock, is_queued, run_lock
@@ -235,7 +236,7 @@ def conditions(
     """Return what a user asks to remove.
 
     Raises:
-        UsageError: If neither an age nor versions are asked for.
+        UsageError: If neither an age nor versions are asked for, or what is asked for cannot be.
     """
     if older_than is None and versions is None:
         raise UsageError(
@@ -244,5 +245,10 @@ def conditions(
         )
     before = None if older_than is None else wall_time() - seconds(older_than, what="older_than")
     asked = (versions,) if isinstance(versions, str) and versions != "old" else versions
-    named = asked if asked is None or isinstance(asked, str) else tuple(asked)
-    return Conditions(before=before, versions=named, workflow=workflow, dry_run=dry_run)
+    named = (
+        asked
+        if asked is None or isinstance(asked, str)
+        else tuple(several(asked, "versions", '"old", or versions by name'))
+    )
+    name = None if workflow is None else text(getattr(workflow, "name", workflow), "workflow")
+    return Conditions(before=before, versions=named, workflow=name, dry_run=dry_run)

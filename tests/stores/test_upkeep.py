@@ -207,6 +207,9 @@ def test_pruning_asks_for_a_condition(filled):
     """What would remove everything is refused, with what to write instead."""
     store = filled()
 
+    for wrong in ({"versions": 3}, {"versions": [3], "workflow": 3}):
+        with pytest.raises(UsageError, match="=3: write"):
+            store.prune(**wrong)
     with pytest.raises(UsageError, match="older_than"):
         store.prune(workflow="w", dry_run=False)
 
