@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 import attrs
 
 from agentflow import models
-from agentflow._agent_driver import AnyDriver, AsyncTextStream, Driver, Memory, TextStream
+from agentflow._agent_driver import AnyDriver, Driver, Memory
 from agentflow._conversation import OUTPUT_TOOL, AgentResult, Conversation, Terms
 from agentflow._history import SUMMARIZE, History
 from agentflow._instructions import form_for, points, system_prompt
 from agentflow._model_overrides import model_in_force, overridden, replaced_everywhere
 from agentflow._options import several, text, whole, yes_or_no
 from agentflow._output import Output
+from agentflow._text_streams import AsyncTextStream, TextStream
 from agentflow.exceptions import UsageError
 from agentflow.messages import ModelSettings, UserMessage
 from agentflow.tools._base import Tool, make_tool
@@ -168,7 +169,7 @@ class Agent(Generic[T]):
         return f"Agent({model!r})" if self.name is None else f"Agent({model!r}, name={self.name!r})"
 
     def run(self, prompt: str | UserMessage) -> AgentResult[T]:
-        """Answer a prompt: ask the model, call tools one after another as it wants, until it is done.
+        """Answer a prompt: ask the model, call tools as it wants, until it is done.
 
         An exception of a tool passes through unchanged, with a note that names the tool.
 

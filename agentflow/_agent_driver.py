@@ -1,4 +1,4 @@
-"""The drivers: they do what a conversation decides, in either colour, and give out its text as a stream.
+"""The drivers: they do what a conversation decides, in either colour, and give out its text.
 
 Requests are made (or remembered by the run around them), tools are called. Sync and async stand side by side.
 """
@@ -6,32 +6,32 @@ Requests are made (or remembered by the run around them), tools are called. Sync
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 import attrs
 
-from agentflow._async_stream import AsyncStream
+from agentflow._at_once import in_threads
 from agentflow._conversation import AgentResult, AskModel, Conversation, Finish, PlannedCall, RunTools
 from agentflow._history import History, Past, Summarizer, recall
 from agentflow._recording import RECORDING, Recording, Slot
 from agentflow._remembered_answers import read_answer, request_bytes, write_answer
-from agentflow.exceptions import ModelRetry, UnexpectedModelBehavior, UsageError
+from agentflow.exceptions import ModelRetry, UnexpectedModelBehavior
 from agentflow.models._prices import aused_by, used_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
+    from agentflow._text_streams import Talk
     from agentflow.messages import ModelRequest, ModelResponse, ToolReturn, Usage
     from agentflow.models import Model
     from agentflow.tools._base import Tool
     from agentflow.types import Scope
 
-__all__ = ["AnyDriver", "AsyncTextStream", "Driver", "Memory", "Talk", "TextStream", "in_place", "together"]
+__all__ = ["AnyDriver", "Driver", "Memory", "in_place", "together"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -133,7 +133,7 @@ class Driver(Generic[T]):
                 case AskModel(request):
                     yield from self.ask(request, whole=whole)
                 case RunTools(calls):
-                    self.talk.receive_results([self.call(planned) for planned in calls])
+                    self.talk.receive_results(self.call_all(calls))
                 case Finish(result):
                     if past:
                         past.keep(self.talk.said)
@@ -207,11 +207,32 @@ class Driver(Generic[T]):
                 recording.spoil(self.slots)
             raise
 
-    def call(self, planned: PlannedCall) -> ToolReturn:
+    def call_all(self, calls: Sequence[PlannedCall]) -> list[ToolReturn]:
+        """Call the tools of one turn at once; who has to approve is asked before, one call after the other, in this thread."""
+        if len(calls) == 1:
+            return [self.call(calls[0])]
+        refused = [self.refusal(planned) for planned in calls]
+        made = zip(calls, refused, strict=True)
+        approved = [partial(self.call, planned, approved=True) for planned, refusal in made if refusal is None]
+        answers = iter(in_threads(approved, "agentflow-tool"))
+        return [refusal or next(answers) for refusal in refused]
+
+    def refusal(self, planned: PlannedCall) -> ToolReturn | None:
+        """Have a call approved, or return why it is not."""
+        tool = self.tools[planned.call.name]
+        try:
+            with self.noted(planned), in_place(planned.place):
+                tool.limits.approve(tool.name, planned.arguments)
+        except ModelRetry as retry:
+            return planned.refused(str(retry))
+        return None
+
+    def call(self, planned: PlannedCall, *, approved: bool = False) -> ToolReturn:
         """Call one tool; what it says to the model is an answer too."""
         try:
             with self.noted(planned), in_place(planned.place):
-                return planned.answered(self.tools[planned.call.name].call(planned.arguments))
+                tool = self.tools[planned.call.name]
+                return planned.answered(tool.call(planned.arguments, approved=approved))
         except ModelRetry as retry:
             return planned.refused(str(retry))
 
@@ -272,146 +293,3 @@ async def together(calls: Sequence[Coroutine[Any, Any, R]]) -> list[R]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class Talk(Protocol[T]):
-    """What a stream needs to know of the conversation whose text it gives out."""
-
-    @property
-    def result(self) -> AgentResult[T] | None:
-        """What came of it, or None while it goes on."""
-        ...
-
-    def hear(self, delta: str) -> None:
-        """Take a piece of the answer that is being written."""
-        ...
-
-    def grown(self) -> Iterator[T]:
-        """Yield the output as far as it is written, if it has grown."""
-        ...
-
-
-class TextStream(Generator[str, None, AgentResult[T]]):
-    """The text of a run as it comes: a generator that returns the `AgentResult`.
-
-    ```python
-    from collections.abc import Generator
-
-    from agentflow import Agent
-    from agentflow.testing import ScriptedModel
-
-    def shout(agent: Agent) -> Generator[str, None, str]:
-        result = yield from agent.stream("Say hello")
-        return result.output.upper()
-
-    assert list(shout(Agent(ScriptedModel(["Hello!"])))) == ["Hello!"]
-    ```
-    """
-
-    def __init__(self, talk: Talk[T], source: Generator[str, None, AgentResult[T]]) -> None:
-        self._talk, self._source = talk, source
-
-    @property
-    def result(self) -> AgentResult[T]:
-        """What came of the run.
-
-        Raises:
-            UsageError: If the stream is not exhausted.
-        """
-        return _result_of(self._talk)
-
-    def send(self, value: None, /) -> str:
-        """Go on as `next` does."""
-        return self._heard(self._source.send(value))
-
-    def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> str:
-        """Raise an exception where the stream stands."""
-        return self._heard(self._source.throw(_exception(typ, val, tb)))
-
-    def close(self) -> None:
-        """Stop listening and give the connection back."""
-        self._source.close()
-
-    def partials(self) -> Generator[T, None, AgentResult[T]]:
-        """Yield the output as it grows, from its first valid beginning to the whole, instead of text.
-
-        A model with required fields appears when they all have begun, a list item when it is valid.
-
-        ```python
-        from agentflow import Agent
-        from agentflow.testing import ScriptedModel
-
-        stream = Agent(ScriptedModel(['{"answer": [1, 2, 3]}']), output_type=list[int]).stream("Count")
-        assert list(stream.partials())[-1] == [1, 2, 3]
-        ```
-        """
-        for _ in self:
-            yield from self._talk.grown()
-        yield from self._talk.grown()
-        return self.result
-
-    def _heard(self, delta: str) -> str:
-        self._talk.hear(delta)
-        return delta
-
-
-class AsyncTextStream(AsyncStream[str], Generic[T]):
-    """The text of a run as it comes, for `async for`; then `.result`.
-
-    Closed before its end, it gives the connection back.
-
-    ```python
-    import asyncio
-
-    from agentflow import Agent
-    from agentflow.testing import ScriptedModel
-
-    async def main() -> str:
-        async with Agent(ScriptedModel(["Hello!"])).astream("Say hello") as stream:
-            async for chunk in stream:
-                print(chunk, end="")
-        return stream.result.output
-
-    assert asyncio.run(main()) == "Hello!"
-    ```
-    """
-
-    def __init__(self, talk: Talk[T], source: AsyncGenerator[str, None]) -> None:
-        self._talk, self._source = talk, source
-
-    @property
-    def result(self) -> AgentResult[T]:
-        """What came of the run.
-
-        Raises:
-            UsageError: If the stream is not exhausted.
-        """
-        return _result_of(self._talk)
-
-    async def __anext__(self) -> str:
-        delta = await super().__anext__()
-        self._talk.hear(delta)
-        return delta
-
-    async def partials(self) -> AsyncGenerator[T, None]:
-        """Yield the output as it grows, as `TextStream.partials` does."""
-        async for _ in self:
-            for partial in self._talk.grown():
-                yield partial
-        for partial in self._talk.grown():
-            yield partial
-
-
-def _exception(typ: Any, val: Any, tb: TracebackType | None) -> BaseException:
-    """Return one exception for the three arguments of `throw`, which Python no longer takes."""
-    error: Any = val if isinstance(val, BaseException) else typ
-    if isinstance(error, type):
-        error = error() if val is None else error(val)
-    raised: BaseException = error
-    return raised if tb is None else raised.with_traceback(tb)
-
-
-def _result_of(talk: Talk[T]) -> AgentResult[T]:
-    if talk.result is None:
-        raise UsageError("the stream is not exhausted, so there is no result yet: iterate it to its end first")
-    return talk.result

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextvars
 import os
+import threading
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import attrs
 
+from agentflow._at_once import LOT
 from agentflow._claims import handover_lock, run_lock
 from agentflow._frames import FRAME
 from agentflow._logging import enabled, logger
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
     from agentflow._execution import Execution
     from agentflow.stores._base import RunRecord, Store
 
-__all__ = ["Executor", "Job", "present"]
+__all__ = ["EXECUTING", "Executor", "Job", "present"]
+
+EXECUTING: Final[ContextVar[threading.Thread | None]] = ContextVar("agentflow_executing_thread", default=None)
+"""The thread that executes the background run around: also where its code runs in threads that it has begun."""
 
 _present: Final[dict[tuple[str, str], Future[None]]] = {}
 
@@ -89,6 +95,8 @@ class Job:
     def _perform_apart(self) -> None:
         FRAME.set(None)  # it may have been started inside another run, whose part it is not
         RECORDING.set(None)
+        LOT.set(None)
+        EXECUTING.set(threading.current_thread())
         self._perform(self._execution)
 
     def expect(self) -> None:

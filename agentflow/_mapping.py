@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from agentflow._at_once import THREADS, work_off
 from agentflow._frames import FRAME
 from agentflow._options import function, several, whole
 from agentflow._tracebacks import without_our_frames
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["map_over"]
 
-THREADS: Final = 32
 # So many items begin before the loop gets round to others: each takes a key and a look into the store.
 _IN_A_TURN: Final = 16
 _BETWEEN_NEWS: Final = 0.1  # seconds between two events that tell how far it is
@@ -51,7 +50,8 @@ def map_over(
         mapped = _in_tasks(mapping, max_concurrency)
         cast("Any", mapped).__qualname__ = f"map({_name(fn)})"  # which Python tells who forgets to await it
         return mapped
-    return _in_threads(mapping, max_concurrency or THREADS)
+    work_off(mapping, max_concurrency or THREADS, "agentflow-map")
+    return mapping.outcome()
 
 
 def _name(fn: Callable[..., Any]) -> str:
@@ -83,6 +83,10 @@ class _Mapping:
         if calls:
             self._tell(0)
 
+    def stop(self) -> None:
+        """Let nothing more begin."""
+        self.waiting.clear()
+
     def begin(self, index: int) -> Any:
         """Call the function for an item, in a context of its own already, so that its frame may be set for good."""
         current = FRAME.get() or self._frame
@@ -111,7 +115,7 @@ class _Mapping:
             self._finished()
         elif not self.over:
             self.errors[index] = error
-            self.waiting.clear()
+            self.stop()
 
     def _finished(self) -> None:
         now = time.monotonic()
@@ -135,55 +139,6 @@ class _Mapping:
             raise without_our_frames(error)
         finally:
             del error, self.errors  # else the error, by its traceback, would hold what holds the error
-
-
-def _in_threads(mapping: _Mapping, at_once: int) -> list[Any]:
-    # Threads of its own for each call: shared ones could fill up with parents that wait for children.
-    context = contextvars.copy_context()
-    threads: list[threading.Thread] = []
-    try:
-        while mapping.waiting and len(threads) < at_once:
-            # Listed before it is started, so that Ctrl-C in between leaves none behind.
-            threads.append(threading.Thread(target=_work, args=(mapping, context), name="agentflow-map"))
-            try:
-                threads[-1].start()
-            except RuntimeError:  # the system gives no more of them: those that there are do it all
-                break
-        if not any(map(_has_begun, threads)):
-            _work(mapping, context)
-    except BaseException:  # Ctrl-C: nothing new begins
-        mapping.waiting.clear()
-        raise
-    finally:
-        _join(mapping, threads)
-    return mapping.outcome()
-
-
-def _has_begun(thread: threading.Thread) -> bool:
-    return thread.ident is not None
-
-
-def _join(mapping: _Mapping, threads: list[threading.Thread]) -> None:
-    try:
-        for thread in filter(_has_begun, threads):
-            thread.join()
-    except BaseException:  # Ctrl-C: nothing new begins, and what is under way is awaited all the same
-        mapping.waiting.clear()
-        for thread in filter(_has_begun, threads):
-            thread.join()
-        raise
-
-
-def _work(mapping: _Mapping, context: contextvars.Context) -> None:
-    while True:
-        try:
-            index = mapping.waiting.popleft()
-        except IndexError:
-            return
-        try:
-            mapping.returned(index, context.copy().run(mapping.begin, index))
-        except BaseException as error:  # noqa: BLE001 - it is raised where the map was called
-            mapping.raised(index, error)
 
 
 async def _in_tasks(mapping: _Mapping, at_once: int | None) -> list[Any]:

@@ -6,10 +6,9 @@ in a fixed order, so there is a driver for each; both say what they do in the tw
 
 from __future__ import annotations
 
-import contextvars
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeAlias, TypeVar, cast, overload
 
 import attrs
@@ -21,6 +20,7 @@ from typing_extensions import TypedDict
 
 from agentflow._agent import Agent, check_agent
 from agentflow._agent_driver import in_place, together
+from agentflow._at_once import in_threads
 from agentflow._conversation import AgentResult
 from agentflow._options import several
 from agentflow.exceptions import UsageError
@@ -29,7 +29,8 @@ from agentflow.messages import TextPart, Usage, UserMessage
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 
-    from agentflow._agent_driver import AnyDriver, Talk
+    from agentflow._agent_driver import AnyDriver
+    from agentflow._text_streams import Talk
 
 __all__ = ["Team", "TeamMode"]
 
@@ -274,11 +275,7 @@ class _Collaboration(_Relayed[T]):
         self._members = members
 
     def converse(self, *, whole: bool) -> Generator[str, None, AgentResult[T]]:
-        with ThreadPoolExecutor(len(self._members), thread_name_prefix="agentflow-team") as pool:
-            begun = [
-                pool.submit(contextvars.copy_context().run, self._heard, place) for place in range(len(self._members))
-            ]
-        results = [each.result() for each in begun]
+        results = in_threads([partial(self._heard, place) for place in range(len(self._members))], "agentflow-team")
         answering = self._answering(results)
         return self._ended((yield from answering.converse(whole=whole)), *results)
 

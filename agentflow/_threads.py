@@ -12,6 +12,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from agentflow._jobs import EXECUTING
 from agentflow._settings import max_runs
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ class ThreadExecutor:
 
     @contextlib.contextmanager
     def waiting_for_another(self) -> Iterator[None]:
-        """Let another run have this thread's place while it only waits, so that runs waiting for runs cannot use up all places."""
-        thread = threading.current_thread()
+        """Let another run have the place of this one while it only waits, so that runs waiting for runs cannot use up all places."""
+        thread = EXECUTING.get()
         if thread not in self._running:
             yield
             return

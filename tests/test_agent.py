@@ -325,18 +325,6 @@ async def test_settings_go_with_every_request(ask: Ask) -> None:
 # --- tools in two colours
 
 
-def test_sync_calls_of_one_turn_run_one_after_another() -> None:
-    """Order is that of the calls, all in the caller's thread."""
-    seen: list[tuple[int, threading.Thread]] = []
-
-    def note(n: int) -> None:
-        seen.append((n, threading.current_thread()))
-
-    Agent(scripted([call(str(n), "note", f'{{"n": {n}}}') for n in range(3)], "done"), tools=[note]).run("?")
-
-    assert seen == [(n, threading.current_thread()) for n in range(3)]
-
-
 @pytest.mark.parametrize("way", ["arun", "astream"])
 async def test_async_calls_of_one_turn_run_at_once(way: str) -> None:
     """Sync and async tools of one turn wait for each other, and are answered in the order of the calls."""

@@ -69,7 +69,7 @@ class Tool(Generic[P, R]):
     _signature: inspect.Signature
     _afn: Callable[..., Awaitable[object]] | None
     _source: object
-    _limits: Limits = NO_LIMITS
+    limits: Limits = NO_LIMITS
     _versions: dict[str, str] = attrs.field(init=False, factory=dict[str, str])
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -111,7 +111,7 @@ class Tool(Generic[P, R]):
         # Some models write nothing at all for a tool without parameters.
         return self._adapter.validate_json(text.strip() or "{}", strict=True)
 
-    def call(self, arguments: Mapping[str, Any]) -> Content:
+    def call(self, arguments: Mapping[str, Any], *, approved: bool = False) -> Content:
         """Call the function with arguments that were checked and return its answer as the model is told it.
 
         Raises:
@@ -120,8 +120,9 @@ class Tool(Generic[P, R]):
         """
         if self.only_async:
             self._refuse_sync()
-        self._limits.approve(self.name, arguments)
-        answer = self._limits.run(self.name, lambda: self._invoke(arguments))
+        if not approved:
+            self.limits.approve(self.name, arguments)
+        answer = self.limits.run(self.name, lambda: self._invoke(arguments))
         if inspect.isawaitable(answer):
             _discard(answer)
             self._refuse_sync()
@@ -129,10 +130,10 @@ class Tool(Generic[P, R]):
 
     async def acall(self, arguments: Mapping[str, Any]) -> Content:
         """Do what `call` does; a sync function runs in a thread, with the context variables of the caller."""
-        await self._limits.aapprove(self.name, arguments)
+        await self.limits.aapprove(self.name, arguments)
         if self._afn is not None or self.only_async:
-            return content_of(self.name, await self._limits.arun(self.name, lambda: self._awaited(arguments)))
-        answer = await self._limits.arun_in_thread(self.name, lambda: self._invoke(arguments))
+            return content_of(self.name, await self.limits.arun(self.name, lambda: self._awaited(arguments)))
+        answer = await self.limits.arun_in_thread(self.name, lambda: self._invoke(arguments))
         return content_of(self.name, await answer if inspect.isawaitable(answer) else answer)
 
     async def _awaited(self, arguments: Mapping[str, Any]) -> object:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
+from agentflow._at_once import check_wanted
 from agentflow._clock import Limit
 from agentflow._retry import seconds
 from agentflow._waiting import Limiter, wait, wait_async
@@ -85,11 +86,12 @@ class Limits:
     def run(self, name: str, call: Callable[[], object]) -> object:
         """Make a call, in its turn and its time."""
         with self._place() as granted:
-            wait(granted, None)
+            wait(granted, None, check_wanted)
+            check_wanted()
             if self.timeout is None:
                 return call()
             outcome: Future[object] = Future()
-            if not wait(outcome, self.timeout, begin=lambda: _begin(outcome, call)):
+            if not wait(outcome, self.timeout, begin=lambda: _begin(outcome, call, may_be_left=True)):
                 raise self._late(name)
             return outcome.result()
 
@@ -111,13 +113,12 @@ class Limits:
 
     async def arun_in_thread(self, name: str, call: Callable[[], object]) -> object:
         """Do what `run` does for a function that blocks."""
-        if self.timeout is None:
-            return await self.arun(name, lambda: asyncio.to_thread(call))
         with self._place() as granted:
             await wait_async(granted, None)
-            # Not in the loop's own pool, for whose threads the end of the loop waits.
+            # Not in the loop's own pool: it has a handful of threads, and others need them.
             outcome: Future[object] = Future()
-            if not await wait_async(outcome, self.timeout, begin=lambda: _begin(outcome, call)):
+            is_limited = self.timeout is not None
+            if not await wait_async(outcome, self.timeout, begin=lambda: _begin(outcome, call, may_be_left=is_limited)):
                 raise self._late(name)
             return outcome.result()
 
@@ -151,8 +152,14 @@ def _judge(name: str, verdict: object) -> None:
     raise ModelRetry(f"The call of {name} was not approved, so it was not made. {verdict or ''}".strip())
 
 
-def _begin(outcome: Future[object], call: Callable[[], object]) -> None:
-    """Have a function run in a thread of its own, with the caller's context; nobody waits for one that takes too long."""
+def _begin(outcome: Future[object], call: Callable[[], object], *, may_be_left: bool) -> None:
+    """Have a function run in a thread of its own, with the caller's context.
+
+    Args:
+        outcome: What it comes to.
+        call: The function.
+        may_be_left: Whether the end of the program need not wait for it: it is given up when it takes too long.
+    """
 
     def run() -> None:
         try:
@@ -160,4 +167,5 @@ def _begin(outcome: Future[object], call: Callable[[], object]) -> None:
         except BaseException as error:  # noqa: BLE001 - raised where the outcome is asked
             outcome.set_exception(error)
 
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), name="agentflow-tool", daemon=True).start()
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(run,), name="agentflow-tool", daemon=may_be_left).start()

@@ -1,0 +1,162 @@
+"""Calls that are made at once by threads: each in a copy of the caller's context, so many at a time, none left behind.
+
+After the first error, or Ctrl-C, nothing new begins; what is under way cannot be stopped from outside, so it is awaited.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections import deque
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["LOT", "THREADS", "GivenUp", "Work", "check_wanted", "in_threads", "work_off"]
+
+R = TypeVar("R")
+
+THREADS: Final = 32
+"""So many of one lot work at once."""
+
+
+class GivenUp(Exception):  # noqa: N818 - no error: it says that the outcome is decided without this call
+    """Nobody wants the outcome of a call any more that has not begun."""
+
+
+class Work(Protocol):
+    """Things to be done, by index.
+
+    Attributes:
+        waiting: The indexes of what has not begun.
+    """
+
+    waiting: deque[int]
+
+    def stop(self) -> None:
+        """Let nothing more begin."""
+        ...
+
+    def begin(self, index: int) -> Any:
+        """Do one of them; called in a context of its own."""
+        ...
+
+    def returned(self, index: int, result: Any) -> None:
+        """Take in what one gave."""
+        ...
+
+    def raised(self, index: int, error: BaseException) -> None:
+        """Take in what one raised."""
+        ...
+
+
+def work_off(work: Work, at_once: int, name: str) -> None:
+    """Do all that waits, by threads of a name; returns when they have ended."""
+    # Threads of its own for each lot: shared ones could fill up with parents that wait for children.
+    context = contextvars.copy_context()
+    threads: list[threading.Thread] = []
+    try:
+        while work.waiting and len(threads) < at_once:
+            # Listed before it is started, so that Ctrl-C in between leaves none behind.
+            threads.append(threading.Thread(target=_work, args=(work, context), name=name))
+            try:
+                threads[-1].start()
+            except RuntimeError:  # the system gives no more of them: those that there are do it all
+                break
+        if not any(map(_has_begun, threads)):
+            _work(work, context)
+    except BaseException:  # Ctrl-C: nothing new begins
+        work.stop()
+        raise
+    finally:
+        _join(work, threads)
+
+
+def _has_begun(thread: threading.Thread) -> bool:
+    return thread.ident is not None
+
+
+def _join(work: Work, threads: list[threading.Thread]) -> None:
+    try:
+        for thread in filter(_has_begun, threads):
+            thread.join()
+    except BaseException:  # Ctrl-C: nothing new begins, and what is under way is awaited all the same
+        work.stop()
+        for thread in filter(_has_begun, threads):
+            thread.join()
+        raise
+
+
+def _work(work: Work, context: contextvars.Context) -> None:
+    while True:
+        try:
+            index = work.waiting.popleft()
+        except IndexError:
+            return
+        try:
+            work.returned(index, context.copy().run(work.begin, index))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the work was given out
+            work.raised(index, error)
+
+
+LOT: Final[ContextVar[_Calls[Any] | None]] = ContextVar("agentflow_calls_at_once", default=None)
+"""Which calls the running one is made with."""
+
+
+def in_threads(calls: Sequence[Callable[[], R]], name: str) -> list[R]:
+    """Make calls at once and return what they gave, in order; if any fail, the error of the first of them is raised."""
+    lot = _Calls(calls)
+    work_off(lot, THREADS, name)
+    return lot.outcome()
+
+
+def check_wanted() -> None:
+    """Raise if the outcome is decided of the calls that the running one is made with: what has not begun need not begin.
+
+    Raises:
+        GivenUp: If it is.
+    """
+    lot = LOT.get()
+    while lot is not None:
+        if not lot.is_wanted:
+            raise GivenUp
+        lot = lot.around
+
+
+class _Calls(Generic[R]):
+    """Calls, and what has become of them."""
+
+    def __init__(self, calls: Sequence[Callable[[], R]]) -> None:
+        self.waiting = deque(range(len(calls)))
+        self.is_wanted = True
+        self.around = LOT.get()
+        self._calls = calls
+        self._results: dict[int, R] = {}
+        self._errors: dict[int, BaseException] = {}
+
+    def stop(self) -> None:
+        self.is_wanted = False
+        self.waiting.clear()
+
+    def begin(self, index: int) -> R:
+        LOT.set(self)
+        return self._calls[index]()
+
+    def returned(self, index: int, result: R) -> None:
+        self._results[index] = result
+
+    def raised(self, index: int, error: BaseException) -> None:
+        self.stop()
+        if not isinstance(error, GivenUp):
+            self._errors[index] = error
+
+    def outcome(self) -> list[R]:
+        if not self._errors:
+            return [self._results[index] for index in range(len(self._calls))]
+        error = self._errors[min(self._errors)]
+        try:
+            raise error
+        finally:
+            del error, self._errors  # else the error, by its traceback, would hold what holds the error
