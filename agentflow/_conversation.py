@@ -18,6 +18,7 @@ import attrs
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from agentflow._call_delta import CallDelta
 from agentflow._cards import Card, Table, bundle
 from agentflow._output import problems
 from agentflow._usage import spent
@@ -219,6 +220,7 @@ class Conversation(Generic[T]):
         self._considered: list[PlannedCall | ToolReturn] = []
         self._turns = self._corrections = self._unknown = 0
         self._heard: list[str] = []
+        self._call: CallDelta | None = None
         self._shown: T | Unset = UNSET
         self._next: Action[T]
         self._say(UserMessage(content=prompt) if isinstance(prompt, str) else prompt)
@@ -278,6 +280,8 @@ class Conversation(Generic[T]):
     def hear(self, delta: str) -> None:
         """Take a piece of the answer that is being written, for `grown`."""
         self._heard.append(delta)
+        if isinstance(delta, CallDelta):
+            self._call = delta
 
     def grown(self) -> Iterator[T]:
         """Yield the output as far as it is written, if it is valid and another than the last time."""
@@ -290,12 +294,15 @@ class Conversation(Generic[T]):
     def _heard_so_far(self) -> T | Unset:
         # What is said beside the tool that takes the answer is no part of it.
         terms = self._terms
-        return UNSET if terms.by_tool else terms.output.partial("".join(self._heard), in_prose=terms.in_prose)
+        call = "" if self._call is None else self._call.written(OUTPUT_TOOL)
+        text = call if terms.by_tool else "".join(self._heard)
+        return terms.output.partial(text, in_prose=terms.in_prose)
 
     def _say(self, *messages: Message) -> None:
         """Add messages to the model and let it be asked."""
         self._messages.extend(messages)
         self._heard.clear()
+        self._call = None
         self._next = AskModel(self._terms.request(self._messages))
 
     def _receive_calls(self, response: ModelResponse) -> None:

@@ -66,11 +66,13 @@ class TextStream(Generator[str, None, AgentResult[T]]):
 
     def send(self, value: None, /) -> str:
         """Go on as `next` does."""
-        return self._heard(self._source.send(value))
+        while not (text := self._heard(self._source.send(value))):
+            pass
+        return text
 
     def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> str:
         """Raise an exception where the stream stands."""
-        return self._heard(self._source.throw(_exception(typ, val, tb)))
+        return self._heard(self._source.throw(_exception(typ, val, tb))) or self.send(None)
 
     def close(self) -> None:
         """Stop listening and give the connection back."""
@@ -89,14 +91,15 @@ class TextStream(Generator[str, None, AgentResult[T]]):
         assert list(stream.partials())[-1] == [1, 2, 3]
         ```
         """
-        for _ in self:
+        for delta in self._source:
+            self._talk.hear(delta)
             yield from self._talk.grown()
         yield from self._talk.grown()
         return self.result
 
     def _heard(self, delta: str) -> str:
         self._talk.hear(delta)
-        return delta
+        return str(delta)  # what is kept of it is the text
 
 
 class AsyncTextStream(AsyncStream[str], Generic[T]):
@@ -133,13 +136,17 @@ class AsyncTextStream(AsyncStream[str], Generic[T]):
         return _result_of(self._talk)
 
     async def __anext__(self) -> str:
-        delta = await super().__anext__()
-        self._talk.hear(delta)
-        return delta
+        text = ""
+        while not text:
+            delta = await super().__anext__()
+            self._talk.hear(delta)
+            text = str(delta)
+        return text
 
     async def partials(self) -> AsyncGenerator[T, None]:
         """Yield the output as it grows, as `TextStream.partials` does."""
-        async for _ in self:
+        async for delta in self._source:
+            self._talk.hear(delta)
             for partial in self._talk.grown():
                 yield partial
         for partial in self._talk.grown():

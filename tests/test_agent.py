@@ -573,7 +573,7 @@ async def test_partials_of_text_are_the_text_so_far(way: str) -> None:
 
 @pytest.mark.parametrize("way", ["sync", "async"])
 async def test_an_output_that_is_never_text_is_one_partial(way: str) -> None:
-    """An output tool's arguments are not streamed, so the whole comes once."""
+    """This model gives the arguments of an output tool whole, so the output comes once."""
     model = scripted(call("1", OUTPUT_TOOL, '{"name": "Paris"}'))
     model.supports_json_schema = False
 

@@ -15,6 +15,7 @@ from uuid import uuid4
 import attrs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from agentflow._call_delta import CallDelta
 from agentflow.exceptions import ModelHTTPError, UnexpectedModelBehavior
 from agentflow.messages import ModelResponse, ReasoningPart, TextPart, ToolCall, Usage
 from agentflow.models._attempts import refused
@@ -89,6 +90,7 @@ class Assembly:
     def __init__(self, provider: str) -> None:
         self._provider = provider
         self._open: dict[Hashable, _Open] = {}
+        self._has_grown = False
 
     @property
     def has_calls(self) -> bool:
@@ -129,8 +131,19 @@ class Assembly:
         """Take a piece of a tool call; only its arguments come in several, as JSON text or as what that would say."""
         part = self._part(("tool_call", key), "tool_call")
         part.texts.append(_json_text(arguments))
+        self._has_grown = True
         part.id, part.name = part.id or call_id or "", part.name or name or ""
         part.signature = signature or part.signature
+
+    def delta(self, text: str) -> str:
+        """Return a text as what the stream gives, which also tells if the arguments of a call have grown since the last one."""
+        has_grown, self._has_grown = self._has_grown, False
+        return CallDelta(text, self.written) if has_grown else text
+
+    def written(self, tool: str) -> str:
+        """Return what is written so far of the arguments of the first call of a tool."""
+        calls = (part for part in self._open.values() if part.kind == "tool_call" and part.name == tool)
+        return next(("".join(part.texts) for part in calls), "")
 
     def _part(self, key: Hashable, kind: Literal["text", "reasoning", "tool_call"]) -> _Open:
         """Return the part of a key, which may begin here."""
@@ -187,6 +200,7 @@ class Answer(ABC, Generic[W, P]):
         reasons: What the provider's reasons to stop mean; one that is missing is none of ours.
         codec: Whose request it answers, for errors.
         parts: What the model said.
+        writing: Its calls while it writes them; others than `parts` where what a stream says is repeated as a whole.
         tokens: What was used so far.
         model: The model that answers.
         stopped: Why the model stopped, in the provider's words; an answer without a reason is a part of one.
@@ -202,7 +216,7 @@ class Answer(ABC, Generic[W, P]):
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
-        self.parts = Assembly(self.provider)
+        self.writing = self.parts = Assembly(self.provider)
         self.tokens: Tokens | None = None
         self.model: str | None = None
         self.stopped: str | None = None
@@ -233,7 +247,7 @@ class Answer(ABC, Generic[W, P]):
         return self.response()
 
     def feed(self, event: ServerSentEvent) -> str:
-        """Take an event and return the text that it adds.
+        """Take an event and return the text that it adds; a `CallDelta` if calls have grown.
 
         Raises:
             ModelHTTPError: If it reports an error, or is no event of such an answer.
@@ -247,7 +261,7 @@ class Answer(ABC, Generic[W, P]):
             raise _no_piece(self.codec, event.data, self.what)
         if piece.error or event.event == "error":
             raise reported(self.codec, piece.error or json.loads(event.data))
-        return self.take(piece)
+        return self.writing.delta(self.take(piece))
 
     def finish(self) -> ModelResponse:
         """Return the answer, once no more events come.

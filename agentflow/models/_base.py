@@ -127,7 +127,10 @@ class Model(ABC):
         return await asyncio.to_thread(self.request, request)
 
     def stream(self, request: ModelRequest) -> Generator[str, None, ModelResponse]:
-        """Yield the text of the answer as it comes and return the whole; by default the text in one piece."""
+        """Yield the text of the answer as it comes and return the whole; by default the text in one piece.
+
+        A piece may be empty: then the model writes the arguments of a tool, or the provider says that it is alive.
+        """
         response = self.request(request)
         if response.text:
             yield response.text
@@ -186,7 +189,7 @@ class StreamDecoder(Protocol):
         ...
 
     def feed(self, event: ServerSentEvent) -> str:
-        """Take an event and return the text that it adds to the answer, often none.
+        """Take an event and return the text that it adds to the answer, often none; a `CallDelta` if calls have grown.
 
         Raises:
             ModelHTTPError: If the event reports an error or makes no sense; its status decides on a retry.

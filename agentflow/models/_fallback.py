@@ -96,15 +96,18 @@ class FallbackModel(Model):
         tries = _Tries(self._models)
         while True:
             with closing(tries.model.stream(request)) as texts:
-                try:
-                    first = next(texts)
-                except StopIteration as end:
-                    return tries.answered(end.value)
-                except self._on as error:
-                    tries.failed(error)
-                    continue
-                yield first
-                return tries.answered((yield from texts))
+                text = ""
+                while not text:  # what is without text has told nobody anything yet that cannot be taken back
+                    try:
+                        text = next(texts)
+                    except StopIteration as end:
+                        return tries.answered(end.value)
+                    except self._on as error:
+                        tries.failed(error)
+                        break
+                    yield text
+                else:
+                    return tries.answered((yield from texts))
 
     def astream(self, request: ModelRequest) -> AsyncModelStream:
         """Do what `stream` does, without blocking the loop."""
@@ -115,19 +118,22 @@ class FallbackModel(Model):
         tries = _Tries(self._models)
         while True:
             async with aclosing(tries.model.astream(request)) as texts:
-                try:
-                    first = await anext(texts)
-                except StopAsyncIteration:
+                text = ""
+                while not text:
+                    try:
+                        text = await anext(texts)
+                    except StopAsyncIteration:
+                        yield tries.answered(texts.response)
+                        return
+                    except self._on as error:
+                        tries.failed(error)
+                        break
+                    yield text
+                else:
+                    async for text in texts:
+                        yield text
                     yield tries.answered(texts.response)
                     return
-                except self._on as error:
-                    tries.failed(error)
-                    continue
-                yield first
-                async for text in texts:
-                    yield text
-                yield tries.answered(texts.response)
-                return
 
 
 class _Tries:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import attrs
 import httpx
 
+from agentflow._call_delta import CallDelta
 from agentflow._clock import asleep, sleep, wall_time
 from agentflow._logging import enabled, logger
 from agentflow._recording import RECORDING
@@ -225,10 +226,11 @@ class _Reading:
         return self._decoder.complete
 
     def feed(self, chunk: bytes) -> Iterator[str]:
-        """Yield the text that these bytes add to the answer."""
+        """Yield what these bytes add to the answer; calls that grow can be taken back, since nothing is done with them."""
         for event in self._events.feed(chunk):
-            if text := self._decoder.feed(event):
-                self._begun = True
+            text = self._decoder.feed(event)
+            self._begun = self._begun or bool(text)
+            if text or isinstance(text, CallDelta):
                 yield text
 
     def finish(self) -> ModelResponse:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentflow.messages import Usage
-from agentflow.models._answers import Answer, Piece, Tokens, Whole, Wire, broken_off, reported
+from agentflow.models._answers import Answer, Assembly, Piece, Tokens, Whole, Wire, broken_off, reported
 
 if TYPE_CHECKING:
     from agentflow.models._base import Codec
@@ -77,6 +77,7 @@ class _Response(Whole):
 
 class _Event(Piece):
     type: str
+    output_index: int = 0
     delta: Any = None
     item: _Item | None = None
     response: _Response | None = None
@@ -101,12 +102,17 @@ class ResponsesAnswer(Answer[_Response, _Event]):
     def __init__(self, codec: Codec) -> None:
         super().__init__(codec)
         self._items: list[_Item] = []
+        self.writing = Assembly(self.provider)
 
     def take(self, piece: _Event) -> str:
         """Take what an event says, and return the text that it adds."""
         match piece.type:
             case "response.output_text.delta":
                 return piece.delta if isinstance(piece.delta, str) else ""
+            case "response.output_item.added" if piece.item is not None and piece.item.type == "function_call":
+                self.writing.call(piece.output_index, name=piece.item.name)
+            case "response.function_call_arguments.delta":
+                self.writing.call(piece.output_index, piece.delta)
             case "response.output_item.done" if piece.item is not None:
                 self._items.append(piece.item)
             case "response.completed" | "response.incomplete" | "response.failed" if piece.response is not None:

@@ -262,7 +262,7 @@ class Taping(_Taped):
                 piece = next(source)
             except StopIteration as stop:
                 return self._recorded(request, stop.value, tuple(pieces))
-            pieces.append(piece)
+            pieces.extend(filter(None, [str(piece)]))
             yield piece
 
     def astream(self, request: ModelRequest) -> AsyncModelStream:
@@ -274,7 +274,7 @@ class Taping(_Taped):
         source = self._own.astream(request)
         try:
             async for piece in source:
-                pieces.append(piece)
+                pieces.extend(filter(None, [str(piece)]))
                 yield piece
             yield self._recorded(request, source.response, tuple(pieces))
         finally:

@@ -210,7 +210,8 @@ class ResponsesDialect(Dialect):
         events = [{"type": "response.created", "response": begun}]
         for place, (part, item) in enumerate(zip(response.parts, whole["output"], strict=True)):
             where = {"output_index": place, "item_id": item["id"]}
-            opened = {**item, **({"content": []} if "content" in item else {})}
+            empty = {"content": [], "arguments": ""}
+            opened = {name: empty.get(name, value) for name, value in item.items()}
             events.append({"type": "response.output_item.added", "output_index": place, "item": opened})
             if isinstance(part, TextPart):
                 said = {"type": "response.output_text.delta", **where, "content_index": 0, "logprobs": []}

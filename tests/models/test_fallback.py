@@ -16,7 +16,7 @@ from agentflow.models._scripted import ScriptedModel
 from agentflow.testing import fresh_store
 from tests._ways import STREAMED, WAYS
 
-from ._chat import HELLO, answer
+from ._chat import HELLO, answer, delta, event, stream
 from ._dialects import DIALECTS
 
 DOWN = ModelHTTPError("down", model="a", status=503)
@@ -102,6 +102,18 @@ async def test_an_answer_without_text_is_an_answer(way):
     result = await WAYS[way](Agent(model), "Say nothing")
 
     assert (result.output, result.messages[-1].answered_by) == ("", "a")
+
+
+@pytest.mark.parametrize("way", sorted(STREAMED))
+async def test_a_stream_that_breaks_in_a_call_is_replaced(server, way):
+    """Calls that are half written have said nothing to anybody, and nothing was done with them."""
+    call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
+    server.always = stream([event(delta(tool_calls=[call]))], drop=True)
+    broken = DIALECTS["openai"].model(server.url.removesuffix("/v1"), max_retries=0)
+
+    result = await WAYS[way](Agent(FallbackModel(broken, ScriptedModel(["Hello!"]))), "Say hello")
+
+    assert result.output == "Hello!"
 
 
 def test_a_stream_that_is_closed_closes_the_model():

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 
 import httpx
 import httpx2
 import pytest
 from pydantic import BaseModel
 
-from agentflow import Agent
+from agentflow import Agent, tool
+from agentflow._conversation import OUTPUT_TOOL
 from agentflow.exceptions import AuthenticationFailed, ModelHTTPError, RateLimited, UnexpectedModelBehavior
 from agentflow.messages import ImagePart, ModelRequest, TextPart, ToolReturn, Usage, UserMessage
 from tests._ways import STREAMED, WAYS
 
-from ._chat import answer, stream
+from ._chat import answer, delta, event, stream, stream_of
 from ._dialects import CALLS, DIALECTS
 
 PNG = b"\x89PNG\r\n\x1a\n\x00canary"
@@ -296,3 +298,78 @@ async def test_a_connection_that_is_left_open_is_not_waited_for(service):
 
     assert result.output == "Hello!"
     assert not service.server.released.is_set()
+
+
+def answer_by_tool(provider, output):
+    """What a model says that gives its answer by calling a tool."""
+    dialect = DIALECTS[provider]
+    return dialect.said(*dialect.calls(("a", OUTPUT_TOOL, f'{{"answer": {output}}}')), finish="tool_calls")
+
+
+class Scene(BaseModel):
+    title: str
+    cast: list[str] = []
+
+
+@pytest.mark.parametrize("way", sorted(STREAMED))
+@pytest.mark.parametrize("provider", ["openai", "openai-responses", "anthropic"])
+async def test_partials_of_an_answer_by_a_tool_come_while_it_is_written(provider, way, server):
+    """The server holds the second half of the arguments back until somebody has seen what the first half says."""
+    shown, waited = threading.Event(), []
+    said = answer_by_tool(provider, '[{"title": "Dawn", "cast": ["Ann"]}, {"title": "Dusk"}]')
+    events = DIALECTS[provider].events(said)
+    held = next(place for place, event in enumerate(events) if b"Dusk" in event)
+    server.will(stream([*events[:held], lambda: waited.append(shown.wait(10)), *events[held:]]))
+    model = DIALECTS[provider].model(server.url.removesuffix("/v1"), supports_json_schema=False)
+    agent, seen = Agent(model, output_type=list[Scene]), []
+
+    def show(partial):
+        seen.append([scene.title for scene in partial])
+        if "Dawn" in seen[-1]:
+            shown.set()
+
+    if way == "stream":
+        for partial in agent.stream("A play in two scenes").partials():
+            show(partial)
+    else:
+        async for partial in agent.astream("A play in two scenes").partials():
+            show(partial)
+
+    assert waited == [True]
+    assert seen[-1] == ["Dawn", "Dusk"]
+
+
+def test_text_beside_a_call_is_plain_text(server):
+    """Where a provider says both at once, what a stream yields is no more than a str: it may be stored, and compared by its type."""
+    call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
+    both = [event(delta(content="Well. ", tool_calls=[call])), event(delta("tool_calls")), event("[DONE]")]
+    server.will(stream(both), stream(stream_of("Fine.")))
+    agent = Agent(DIALECTS["openai"].model(server.url.removesuffix("/v1")), tools=[tool(lambda: "1", name="f")])
+
+    texts = list(agent.stream("?"))
+
+    assert texts == ["Well. ", "Fine."]
+    assert {type(text) for text in texts} == {str}
+
+
+@pytest.mark.parametrize("way", sorted(STREAMED))
+@pytest.mark.parametrize("provider", ["openai", "openai-responses", "anthropic"])
+async def test_a_broken_answer_by_a_tool_is_asked_for_again_and_grows_anew(provider, way, server):
+    """Nothing was done with what was seen of it; the text of the stream has no empty pieces in it."""
+    dialect = DIALECTS[provider]
+    first, second = (answer_by_tool(provider, f'["{word}", "b", "as long as that"]') for word in ("lost", "kept"))
+    events = dialect.events(first)
+    held = next(place for place, event in enumerate(events) if b"lost" in event)
+    server.will(stream(events[: held + 1], drop=True), stream(dialect.events(second)))
+    model = dialect.model(server.url.removesuffix("/v1"), supports_json_schema=False, max_retries=1)
+    agent = Agent(model, output_type=list[str])
+
+    if way == "stream":
+        seen = list(agent.stream("?").partials())
+    else:
+        seen = [partial async for partial in agent.astream("?").partials()]
+
+    assert ["lost"] in [partial[:1] for partial in seen]
+    assert seen[-1] == ["kept", "b", "as long as that"]
+    server.will(stream(dialect.events(second)))
+    assert list(agent.stream("?")) == []
