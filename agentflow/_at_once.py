@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections import deque
+from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
@@ -56,37 +57,60 @@ def work_off(work: Work, at_once: int, name: str) -> None:
     """Do all that waits, by threads of a name; returns when they have ended."""
     # Threads of its own for each lot: shared ones could fill up with parents that wait for children.
     context = contextvars.copy_context()
-    threads: list[threading.Thread] = []
+    workers: list[_Worker] = []
     try:
-        while work.waiting and len(threads) < at_once:
+        while work.waiting and len(workers) < at_once:
             # Listed before it is started, so that Ctrl-C in between leaves none behind.
-            threads.append(threading.Thread(target=_work, args=(work, context), name=name))
+            workers.append(_Worker(work, context, name))
             try:
-                threads[-1].start()
+                workers[-1].start()
             except RuntimeError:  # the system gives no more of them: those that there are do it all
                 break
-        if not any(map(_has_begun, threads)):
+        if not any(worker.has_begun for worker in workers):
             _work(work, context)
     except BaseException:  # Ctrl-C: nothing new begins
         work.stop()
         raise
     finally:
-        _join(work, threads)
+        _await(work, [worker for worker in workers if worker.has_begun])
 
 
-def _has_begun(thread: threading.Thread) -> bool:
-    return thread.ident is not None
-
-
-def _join(work: Work, threads: list[threading.Thread]) -> None:
+def _await(work: Work, workers: Sequence[_Worker]) -> None:
     try:
-        for thread in filter(_has_begun, threads):
-            thread.join()
+        for worker in workers:
+            worker.wait()
     except BaseException:  # Ctrl-C: nothing new begins, and what is under way is awaited all the same
         work.stop()
-        for thread in filter(_has_begun, threads):
-            thread.join()
+        for worker in workers:
+            worker.wait()
         raise
+
+
+class _Worker(threading.Thread):
+    """A thread that does what waits."""
+
+    def __init__(self, work: Work, context: contextvars.Context, name: str) -> None:
+        super().__init__(name=name)
+        self._ended: Future[None] = Future()
+        self._work, self._context = work, context
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was started."""
+        return self.ident is not None
+
+    def run(self) -> None:
+        """Do what waits."""
+        try:
+            _work(self._work, self._context)
+        finally:
+            self._ended.set_result(None)
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
+        # Not by `join` alone: up to Python 3.12 that takes a thread for ended once Ctrl-C has interrupted it.
+        self._ended.exception()
+        self.join()
 
 
 def _work(work: Work, context: contextvars.Context) -> None:

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from agentflow import Agent, Context, ModelRetry, cached_step, configure, list_runs, workflow
+from agentflow import Agent, Context, ModelRetry, cached_step, configure, current_context, list_runs, workflow
+from agentflow.exceptions import RunCancelled, StepTimeout
 from agentflow.messages import ToolCall, ToolReturn
 from agentflow.testing import FunctionModel, ScriptedModel, fresh_store
 from agentflow.tools import tool
@@ -213,9 +214,11 @@ def test_ctrl_c_waits_for_what_is_under_way_and_begins_nothing_more() -> None:
 
     @tool(max_concurrency=2)
     def work(n: int) -> None:
-        if begun.wait() == 0:
+        begun.wait()
+        threading.Event().wait(0.2)  # until the caller waits for the first call
+        if n == 1:
             signal.pthread_kill(main, signal.SIGINT)
-        threading.Event().wait(0.3)  # longer than who waits for a place takes to look
+        threading.Event().wait(0.6 - 0.3 * n)  # longer than who waits for a place takes to look
         made.append(n)
 
     main = threading.main_thread().ident
@@ -299,6 +302,63 @@ def test_agents_that_are_asked_by_calls_at_once_replay_in_any_order() -> None:
 
     assert results == ["sample 0 sample 1, sample 2 sample 3"] * 2
     assert len(said) == 4
+
+
+def test_cancelling_a_run_stops_the_calls_of_its_tools() -> None:
+    """Each at its next boundary, in its own thread; nothing of them is left."""
+    begun = threading.Barrier(3, timeout=PATIENCE)
+
+    def work(n: int) -> None:
+        begun.wait()
+        while True:
+            current_context().check()
+            threading.Event().wait(0.01)
+
+    agent = Agent(calling("work", 2), tools=[work])
+
+    @workflow
+    def flow() -> str:
+        return agent.run("?").output
+
+    with fresh_store():
+        run = flow.start()
+        begun.wait()
+        run.cancel()
+
+        with pytest.raises(RunCancelled):
+            run.result(timeout=PATIENCE)
+
+    assert run.status == "cancelled"
+    assert left_behind() == []
+
+
+def test_a_step_that_is_too_late_takes_its_calls_with_it() -> None:
+    """They learn it at their next boundary, and change nothing any more."""
+    ended = threading.Semaphore(0)
+
+    def work(n: int) -> None:
+        try:
+            while True:
+                current_context().check()
+                threading.Event().wait(0.01)
+        finally:
+            ended.release()
+
+    agent = Agent(calling("work", 2), tools=[work])
+
+    @cached_step(timeout=0.1)
+    def ask() -> str:
+        return agent.run("?").output
+
+    @workflow
+    def flow() -> str:
+        return ask()
+
+    with fresh_store(), pytest.raises(StepTimeout):
+        flow()
+
+    assert [ended.acquire(timeout=PATIENCE) for _ in range(2)] == [True, True]
+    assert left_behind() == []
 
 
 @pytest.mark.parametrize("way", ["tools", "map"])

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from agentflow import Agent, Team, cached_step, workflow
+from agentflow._team import TeamMode
 from agentflow.exceptions import OutputInvalid, UsageError
 from agentflow.messages import ImagePart, ModelResponse, TextPart, ToolCall, Usage, UserMessage
 from agentflow.testing import FunctionModel, ScriptedModel, fresh_store
@@ -157,6 +158,54 @@ async def test_teams_are_members_of_teams(ask: Ask) -> None:
     assert result.output == "Done."
     assert told(poet_says) == "Roses!"
     assert result.usage.cost == 5.0
+
+
+MODES: list[TeamMode] = ["coordinate", "route", "collaborate"]
+
+
+@pytest.mark.parametrize("outer", MODES)
+@pytest.mark.parametrize("inner", MODES)
+async def test_teams_of_every_mode_are_members_of_teams_of_every_mode(
+    ask: Ask, outer: TeamMode, inner: TeamMode
+) -> None:
+    """The member at the bottom is heard, each is asked once, and a run that goes on asks nobody again."""
+    asked: list[str] = []
+
+    def leader(name: str, member: str, mode: TeamMode) -> Agent[str]:
+        def lead(messages: Any, info: Any) -> Any:
+            asked.append(name)
+            if mode == "route":
+                return f'{{"member": "{member}", "task": "?"}}'
+            heard = messages[-1].text.rpartition("\n")[2]
+            return heard if heard != "?" else [ToolCall.of(member, prompt="?")]
+
+        return Agent(FunctionModel(lead, name=name), name=name)
+
+    def sing(messages: Any, info: Any) -> str:
+        asked.append("poet")
+        return f"la la {len(asked)}"
+
+    poet = Agent(FunctionModel(sing, name="poet"), name="poet")
+    poets = Team(leader("poets", "poet", inner), [poet], mode=inner)
+    desk = Team(leader("desk", "poets", outer), [poets], mode=outer)
+    fails = [True]
+
+    @workflow
+    async def flow() -> str:
+        result = await ask(desk, "?")
+        if fails and fails.pop():
+            raise RuntimeError
+        return result.output
+
+    with fresh_store():
+        with pytest.raises(RuntimeError):
+            await flow()
+        before = list(asked)
+        said = await flow()
+
+    assert said == f"la la {asked.index('poet') + 1}"
+    assert asked == before
+    assert asked.count("poet") == 1
 
 
 async def test_overrides_reach_a_team(ask: Ask) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,9 +19,9 @@ from typing import Any
 import pytest
 
 from agentflow import Agent, RetryPolicy, cached_step, list_runs, workflow
-from agentflow.exceptions import OutputInvalid
+from agentflow.exceptions import ModelHTTPError, ModelTimeout, OutputInvalid, StoreBusy, TurnLimitExceeded
 from agentflow.messages import ToolCall
-from agentflow.testing import FunctionModel, ScriptedModel, fresh_store
+from agentflow.testing import FunctionModel, ScriptedModel, SimulatedCrash, fresh_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +34,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked = 0
+        self.calls_in_a_turn = 1
         self.mutex = threading.Lock()
 
     @property
@@ -48,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.mutex:
             self.server.asked += 1
             number = self.server.asked
-        said, streamed = self.said(asked["messages"], number), asked.get("stream", False)
+        said, streamed = self.said(asked["messages"], number, self.server.calls_in_a_turn), asked.get("stream", False)
         reason = "tool_calls" if "tool_calls" in said else "stop"
         head = {"id": f"c{number}", "model": "m", "created": 1}
         if streamed:
@@ -65,16 +67,19 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     @staticmethod
-    def said(messages: list[Any], number: int) -> dict[str, Any]:
+    def said(messages: list[Any], number: int, at_once: int) -> dict[str, Any]:
         done = sum(message["role"] == "tool" for message in messages)
         if messages[-1]["content"] == "sample":
             return {"role": "assistant", "content": f"sample {number}"}
         if done == 10:
             return {"role": "assistant", "content": "all done"}
         # The id is another one each time, as a provider's is.
-        function = {"name": "work", "arguments": json.dumps({"n": done + 1})}
-        call = {"index": 0, "id": f"call-{number}-{random.random()}", "type": "function", "function": function}
-        return {"role": "assistant", "content": None, "tool_calls": [call]}
+        functions = [{"name": "work", "arguments": json.dumps({"n": done + n})} for n in range(1, at_once + 1)]
+        calls = [
+            {"index": place, "id": f"call-{number}-{random.random()}", "type": "function", "function": function}
+            for place, function in enumerate(functions)
+        ]
+        return {"role": "assistant", "content": None, "tool_calls": calls}
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -90,7 +95,10 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def execute(what: str, dies_in: int, server: Server, directory: Path) -> subprocess.CompletedProcess[str]:
+def execute(
+    what: str, dies_in: int, server: Server, directory: Path, *, at_once: bool = False
+) -> subprocess.CompletedProcess[str]:
+    server.calls_in_a_turn = 10 if at_once else 1
     return subprocess.run(
         [sys.executable, str(ROOT / "tests/programs/killed_tools.py"), what, str(dies_in), server.url],
         env={
@@ -98,6 +106,7 @@ def execute(what: str, dies_in: int, server: Server, directory: Path) -> subproc
             "PYTHONPATH": str(ROOT),
             "AGENTFLOW_STORE": str(directory / "store"),
             "EXECUTIONS": str(directory / "executions"),
+            **({"AT_ONCE": "1"} if at_once else {}),
         },
         capture_output=True,
         text=True,
@@ -121,6 +130,22 @@ def test_killed_in_the_ninth_tool_call_it_goes_on_there(what, server, tmp_path):
     assert continued.stdout == '"all done"\n', continued.stderr
     assert server.asked == 11
     assert logged(tmp_path) == [*map(str, range(1, 10)), "9", "10"]
+
+
+@pytest.mark.parametrize("what", ["body", "abody", "step"])
+def test_killed_in_the_ninth_of_ten_calls_at_once_it_goes_on_there(what, server, tmp_path):
+    """All ten are called in one turn: two requests, paid once each; of the calls only the ninth and tenth, which were under way, are executed again."""
+    died = execute(what, 9, server, tmp_path, at_once=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert server.asked == 1
+
+    continued = execute(what, 0, server, tmp_path, at_once=True)
+
+    assert continued.stdout == '"all done"\n', continued.stderr
+    assert server.asked == 2
+    executed = Counter(logged(tmp_path))
+    assert {executed.pop("9"), executed.pop("10")} == {2}
+    assert executed == {str(n): 1 for n in range(1, 9)}
 
 
 def test_equal_requests_are_samples_and_replay_as_such(server, tmp_path):
@@ -160,6 +185,60 @@ def test_a_bad_answer_is_forgotten():
 
     assert run.usage.requests == 4
     model.assert_complete()
+
+
+HAPPENS: list[tuple[Any, bool]] = [
+    (ModelHTTPError("down", model="m", status=503), True),
+    (ModelTimeout("slow", model="m"), True),
+    (StoreBusy("locked", path="somewhere"), True),
+    (KeyboardInterrupt(), True),
+    (asyncio.CancelledError(), True),
+    (SimulatedCrash("dead"), True),
+    (OutputInvalid("no number", model="m"), False),
+    (TurnLimitExceeded("on and on", model="m"), False),
+    (ValueError("what it says makes no sense"), False),
+    (None, False),
+]
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("happened", "replays"), HAPPENS, ids=[type(each).__name__ if each else "cache_if" for each, _ in HAPPENS]
+)
+def test_answers_are_kept_or_forgotten_by_what_ended_their_step(colour, happened, replays):
+    """What can be gone on with after a failure of others is not paid again; what was of no use is asked for anew."""
+    agent, fails = Agent(ScriptedModel(["one", "two"])), [True]
+
+    def judged(text: str) -> str:
+        if happened is not None and fails and fails.pop():
+            raise happened
+        return text
+
+    @cached_step(cache_if=lambda _: happened is not None)
+    def ask() -> str:
+        return judged(agent.run("?").output)
+
+    @cached_step(cache_if=lambda _: happened is not None)
+    async def aask() -> str:
+        return judged((await agent.arun("?")).output)
+
+    @workflow(name="flow")
+    def flow() -> str:
+        said = ask() if colour == "sync" else asyncio.run(aask_here())
+        if happened is None and fails and fails.pop():
+            raise RuntimeError
+        return said
+
+    async def aask_here() -> str:
+        return await aask()
+
+    with fresh_store():
+        with pytest.raises(BaseException):  # noqa: B017, PT011 - each of the above, and what asyncio makes of it
+            flow()
+        (run,) = list_runs(workflow="flow")
+        again = run.resume().result(timeout=30)
+
+    assert again == ("one" if replays else "two")
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])

@@ -215,6 +215,23 @@ async def test_a_request_that_holds_an_image_is_answered(service, way):
     assert ImagePart(data=PNG).base64 in service.seen()
 
 
+async def test_a_tool_may_answer_with_a_picture(service):
+    """Its bytes arrive at the provider in the next turn, beside the text that belongs to it."""
+
+    def photograph(what: str) -> list[str | ImagePart]:
+        """Take a picture."""
+        return [f"This is {what}:", ImagePart(data=PNG)]
+
+    call = service.dialect.calls(("a", "photograph", '{"what": "a cat"}'))
+    service.will(service.dialect.said(*call, finish="tool_calls"), service.dialect.said(TextPart(text="A cat.")))
+
+    result = await service.ask(Agent(service.model, tools=[photograph]), "Have a look")
+
+    assert result.output == "A cat."
+    assert "This is a cat:" in service.seen()
+    assert ImagePart(data=PNG).base64 in service.seen()
+
+
 def returned(stream):
     """What a stream returns."""
     while True:

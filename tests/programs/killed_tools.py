@@ -1,6 +1,6 @@
 """An agent that calls a tool ten times; its process is killed in a chosen call. Asks a server on loopback that counts.
 
-Arguments: what to do, in which call to die (0: in none), and the server's address. Each execution of the tool is a line in the file EXECUTIONS.
+Arguments: what to do, in which call to die (0: in none), and the server's address. AT_ONCE says that the calls come in one turn. Each execution of the tool is a line in the file EXECUTIONS.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import json
 import os
 import signal
 import sys
+import time
 
-from agentflow import Agent, Context, cached_step, workflow
+from agentflow import Agent, Context, cached_step, current_context, get_run, workflow
 from agentflow.models.openai import OpenAIModel
 
 WHAT, URL = sys.argv[1], sys.argv[3]
@@ -19,8 +20,22 @@ WHAT, URL = sys.argv[1], sys.argv[3]
 
 def die_in(n: int) -> None:
     # Not a global constant: it would be part of the version of the step.
-    if n == int(sys.argv[2]):
+    dies_in = int(sys.argv[2])
+    if dies_in and "AT_ONCE" in os.environ:
+        meet(n, dies_in)
+    if n == dies_in:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def meet(n: int, dies_in: int) -> None:
+    """Of ten calls at once, let the one that dies wait until those before it are remembered and those after it have begun."""
+    while n >= dies_in:  # those after it wait for its end, which is theirs
+        done = sum(step.status == "completed" for step in get_run(current_context().run_id).steps())
+        with open(os.environ["EXECUTIONS"]) as log:
+            begun = len(log.readlines())
+        if n == dies_in and (done, begun) == (dies_in - 1, 10):
+            return
+        time.sleep(0.01)
 
 
 @cached_step

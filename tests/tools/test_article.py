@@ -5,10 +5,12 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from agentflow import cached_step
 from agentflow.exceptions import UsageError
+from agentflow.testing import fresh_store
 from agentflow.tools._article import Article, article_reader, extract, read_article
 from agentflow.tools._base import tool
-from agentflow.tools._failures import PageRefused
+from agentflow.tools._failures import PageRefused, WebError
 from agentflow.tools._search import web_search
 
 URL = "https://news.example/cats"
@@ -186,6 +188,31 @@ def test_a_model_reads_one_sentence_about_a_tool(function):
 
     assert len(definition.description.splitlines()) == 1
     assert all(one["description"] for one in definition.parameters["properties"].values())
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(503, b"later"), (404, b"not here"), (200, b"<html><body></body></html>")]
+)
+def test_a_failure_is_never_remembered_as_an_article(site, status, body):
+    """A step that could not read a page reads it at the next call; once it was read, it is remembered."""
+    read = article_reader(allow_private=True)
+    site.page("/page", body, status=status)
+    page = f"{site.url}/page"
+
+    @cached_step
+    def look(url: str) -> Article:
+        return read(url)
+
+    with fresh_store():
+        for _ in range(2):
+            with pytest.raises(WebError):
+                look(page)
+        site.page("/page", PAGE.encode())
+        found = look(page)
+        site.page("/page", b"gone", status=404)
+        assert look(page) == found
+
+    assert len(site.requests) == 3
 
 
 def test_limits_of_a_reader_hold(site):
