@@ -16,39 +16,34 @@ from agentflow.exceptions import RunCancelled, StepTimeout
 from agentflow.messages import ToolCall, ToolReturn
 from agentflow.testing import FunctionModel, ScriptedModel, fresh_store
 from agentflow.tools import tool
+from tests._ways import WAYS
 
 PATIENCE = 20  # seconds after which a barrier breaks, and the test with it: nothing waits so long where it works
 
-Ask: TypeAlias = Callable[[Agent[Any]], Awaitable[list[ToolReturn]]]
+Answers: TypeAlias = Callable[[Agent[Any]], Awaitable[list[ToolReturn]]]
 
 
 def returns(messages: Any) -> list[ToolReturn]:
     return [message for message in messages if isinstance(message, ToolReturn)]
 
 
-async def by_run(agent: Agent[Any]) -> list[ToolReturn]:
-    return returns(agent.run("?").messages)
+@pytest.fixture(params=WAYS)
+def ask(request: pytest.FixtureRequest) -> Answers:
+    """Ask an agent in one of the four ways, for what its tools answered."""
+    return answers_by(request.param)
 
 
-async def by_arun(agent: Agent[Any]) -> list[ToolReturn]:
-    return returns((await agent.arun("?")).messages)
+def answers_by(way: str) -> Answers:
+    async def answers(agent: Agent[Any]) -> list[ToolReturn]:
+        return returns((await WAYS[way](agent, "?")).messages)
+
+    return answers
 
 
-async def by_stream(agent: Agent[Any]) -> list[ToolReturn]:
-    stream = agent.stream("?")
-    list(stream)
-    return returns(stream.result.messages)
-
-
-async def by_astream(agent: Agent[Any]) -> list[ToolReturn]:
-    async with agent.astream("?") as stream:
-        [_ async for _ in stream]
-    return returns(stream.result.messages)
-
-
-@pytest.fixture(params=[by_run, by_arun, by_stream, by_astream])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    return request.param
+@pytest.fixture(params=["run", "stream"])
+def call(request: pytest.FixtureRequest) -> Answers:
+    """Ask in one of the two sync ways."""
+    return answers_by(request.param)
 
 
 def calling(name: str, times: int) -> ScriptedModel:
@@ -63,7 +58,7 @@ def left_behind() -> list[threading.Thread]:
     return [thread for thread in ours if thread.is_alive()]
 
 
-async def test_the_sync_calls_of_one_turn_meet(ask: Ask) -> None:
+async def test_the_sync_calls_of_one_turn_meet(ask: Answers) -> None:
     """As many as 32 wait for each other, with the context of the caller, and are answered in their order."""
     met, who = threading.Barrier(32, timeout=PATIENCE), contextvars.ContextVar("who", default="nobody")
     who.set("me")
@@ -91,7 +86,7 @@ async def test_a_loop_goes_on_while_its_sync_tools_wait() -> None:
             await asyncio.to_thread(begun.acquire, timeout=PATIENCE)
         let_go.set()
 
-    answers, _ = await asyncio.gather(by_arun(Agent(calling("wait", 40), tools=[wait])), release())
+    answers, _ = await asyncio.gather(answers_by("arun")(Agent(calling("wait", 40), tools=[wait])), release())
 
     assert {answer.content for answer in answers} == {"let go"}
 
@@ -108,8 +103,7 @@ def test_a_single_call_is_made_by_the_caller_itself() -> None:
     assert seen == [threading.current_thread()]
 
 
-@pytest.mark.parametrize("ask", [by_run, by_stream])
-async def test_no_more_than_32_sync_calls_are_made_at_once(ask: Ask) -> None:
+async def test_no_more_than_32_sync_calls_are_made_at_once(call: Answers) -> None:
     """The others come after them."""
     met, counting = threading.Barrier(32, timeout=PATIENCE), threading.Lock()
     running, most = [0], [0]
@@ -123,13 +117,12 @@ async def test_no_more_than_32_sync_calls_are_made_at_once(ask: Ask) -> None:
             running[0] -= 1
         met.wait()
 
-    await ask(Agent(calling("meet", 64), tools=[meet]))
+    await call(Agent(calling("meet", 64), tools=[meet]))
 
     assert most == [32]
 
 
-@pytest.mark.parametrize("ask", [by_run, by_stream])
-async def test_when_sync_calls_fail_the_first_error_is_raised_and_nothing_is_left(ask: Ask) -> None:
+async def test_when_sync_calls_fail_the_first_error_is_raised_and_nothing_is_left(call: Answers) -> None:
     """What is under way is awaited, what has no place yet is never begun; the error is that of the first call, with a note."""
     ended: list[int] = []
     begun = threading.Barrier(3, timeout=PATIENCE)
@@ -146,14 +139,14 @@ async def test_when_sync_calls_fail_the_first_error_is_raised_and_nothing_is_lef
 
     alone = threading.active_count()
     with pytest.raises(KeyError, match="0") as caught:
-        await ask(Agent(calling("work", 20), tools=[work]))
+        await call(Agent(calling("work", 20), tools=[work]))
 
     assert "in tool 'work'" in caught.value.__notes__[0]
     assert ended == [2]
     assert left_behind() == []
 
 
-async def test_retries_timeouts_and_answers_do_not_disturb_each_other(ask: Ask) -> None:
+async def test_retries_timeouts_and_answers_do_not_disturb_each_other(ask: Answers) -> None:
     """Of four calls at once one speaks to the model, one takes too long, one does not fit, and one answers."""
     released = threading.Event()
 
@@ -180,8 +173,7 @@ async def test_retries_timeouts_and_answers_do_not_disturb_each_other(ask: Ask) 
     assert answers[3].text == "fine 1"
 
 
-@pytest.mark.parametrize("ask", [by_run, by_stream])
-async def test_sync_calls_are_approved_one_after_another_by_the_caller(ask: Ask) -> None:
+async def test_sync_calls_are_approved_one_after_another_by_the_caller(call: Answers) -> None:
     """A person at a terminal is asked one thing at a time, before anything is done; what was refused is not done."""
     asked: list[tuple[int, bool]] = []
     made: list[int] = []
@@ -199,7 +191,7 @@ async def test_sync_calls_are_approved_one_after_another_by_the_caller(ask: Ask)
         return f"made {n}"
 
     here = threading.current_thread()
-    answers = await ask(Agent(calling("work", 3), tools=[work]))
+    answers = await call(Agent(calling("work", 3), tools=[work]))
 
     assert asked == [(0, True), (1, True), (2, True)]
     assert sorted(made) == [0, 2]
