@@ -153,7 +153,7 @@ class Driver(Generic[T]):
                         async for delta in deltas:
                             yield delta
                 case RunTools(calls):
-                    self.talk.receive_results(await together([self.acall(planned) for planned in calls]))
+                    self.talk.receive_results(await self.acall_all(calls))
                 case Finish():
                     if past:
                         past.keep(self.talk.said)
@@ -208,13 +208,17 @@ class Driver(Generic[T]):
             raise
 
     def call_all(self, calls: Sequence[PlannedCall]) -> list[ToolReturn]:
-        """Call the tools of one turn at once; who has to approve is asked before, one call after the other, in this thread."""
-        if len(calls) == 1:
-            return [self.call(calls[0])]
+        """Call the tools of one turn at once, after all have been approved, one call after the other in this thread."""
         refused = [self.refusal(planned) for planned in calls]
-        made = zip(calls, refused, strict=True)
-        approved = [partial(self.call, planned, approved=True) for planned, refusal in made if refusal is None]
-        answers = iter(in_threads(approved, "agentflow-tool"))
+        approved = [planned for planned, refusal in zip(calls, refused, strict=True) if refusal is None]
+        answers = iter(in_threads([partial(self.call, planned) for planned in approved], "agentflow-tool"))
+        return [refusal or next(answers) for refusal in refused]
+
+    async def acall_all(self, calls: Sequence[PlannedCall]) -> list[ToolReturn]:
+        """Do what `call_all` does; who approves is asked in a thread, if that may block."""
+        refused = [await self.arefusal(planned) for planned in calls]
+        approved = [planned for planned, refusal in zip(calls, refused, strict=True) if refusal is None]
+        answers = iter(await together([self.acall(planned) for planned in approved]))
         return [refusal or next(answers) for refusal in refused]
 
     def refusal(self, planned: PlannedCall) -> ToolReturn | None:
@@ -227,12 +231,21 @@ class Driver(Generic[T]):
             return planned.refused(str(retry))
         return None
 
-    def call(self, planned: PlannedCall, *, approved: bool = False) -> ToolReturn:
-        """Call one tool; what it says to the model is an answer too."""
+    async def arefusal(self, planned: PlannedCall) -> ToolReturn | None:
+        """Do what `refusal` does."""
+        tool = self.tools[planned.call.name]
         try:
             with self.noted(planned), in_place(planned.place):
-                tool = self.tools[planned.call.name]
-                return planned.answered(tool.call(planned.arguments, approved=approved))
+                await tool.limits.aapprove(tool.name, planned.arguments)
+        except ModelRetry as retry:
+            return planned.refused(str(retry))
+        return None
+
+    def call(self, planned: PlannedCall) -> ToolReturn:
+        """Call one tool that was approved; what it says to the model is an answer too."""
+        try:
+            with self.noted(planned), in_place(planned.place):
+                return planned.answered(self.tools[planned.call.name].call(planned.arguments, approved=True))
         except ModelRetry as retry:
             return planned.refused(str(retry))
 
@@ -240,7 +253,7 @@ class Driver(Generic[T]):
         """Do what `call` does."""
         try:
             with self.noted(planned), in_place(planned.place):
-                return planned.answered(await self.tools[planned.call.name].acall(planned.arguments))
+                return planned.answered(await self.tools[planned.call.name].acall(planned.arguments, approved=True))
         except ModelRetry as retry:
             return planned.refused(str(retry))
 

@@ -130,7 +130,12 @@ LOT: Final[ContextVar[_Calls[Any] | None]] = ContextVar("agentflow_calls_at_once
 
 
 def in_threads(calls: Sequence[Callable[[], R]], name: str) -> list[R]:
-    """Make calls at once and return what they gave, in order; if any fail, the error of the first of them is raised."""
+    """Make calls at once and return what they gave, in order; if any fail, the error of the first of them is raised.
+
+    A single one is made by the caller's own thread.
+    """
+    if len(calls) == 1:
+        return [calls[0]()]
     lot = _Calls(calls)
     work_off(lot, THREADS, name)
     return lot.outcome()

@@ -128,9 +128,10 @@ class Tool(Generic[P, R]):
             self._refuse_sync()
         return content_of(self.name, answer)
 
-    async def acall(self, arguments: Mapping[str, Any]) -> Content:
+    async def acall(self, arguments: Mapping[str, Any], *, approved: bool = False) -> Content:
         """Do what `call` does; a sync function runs in a thread, with the context variables of the caller."""
-        await self.limits.aapprove(self.name, arguments)
+        if not approved:
+            await self.limits.aapprove(self.name, arguments)
         if self._afn is not None or self.only_async:
             return content_of(self.name, await self.limits.arun(self.name, lambda: self._awaited(arguments)))
         answer = await self.limits.arun_in_thread(self.name, lambda: self._invoke(arguments))
