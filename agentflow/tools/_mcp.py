@@ -56,7 +56,8 @@ class MCPServer:
         headers: Sent with every request to the address, such as `{"Authorization": "Bearer ..."}`.
         auth: What signs every request to the address: an `httpx2.Auth`, such as the OAuth providers of `mcp.client.auth`.
         prefix: Comes before the names of its tools, so that two servers can have tools of one name.
-        timeout: How many seconds the server may take to connect, and to answer a call; then the model is told so.
+        timeout: How many seconds the server may take to answer a call; then the model is told so.
+        connect_timeout: How many seconds it may take until it has told its tools: some commands install themselves first.
 
     Raises:
         UsageError: If `server` can be none; if the extra is not installed, once it is connected.
@@ -72,6 +73,7 @@ class MCPServer:
         auth: object = None,
         prefix: str = "",
         timeout: float = 30,
+        connect_timeout: float = 60,
     ) -> None:
         if isinstance(server, str) and not server.startswith(("http://", "https://")):
             raise UsageError(
@@ -80,7 +82,7 @@ class MCPServer:
         if (headers or auth) and not isinstance(server, str):
             raise UsageError("headers= and auth= go with an address; a command is told its secrets by env=")
         self._server, self._env, self._prefix, self._timeout = server, env, prefix, timeout
-        self._headers, self._auth = headers, auth
+        self._headers, self._auth, self._connect_timeout = headers, auth, connect_timeout
         self._connection: _Connection | None = None
 
     def __repr__(self) -> str:
@@ -96,7 +98,7 @@ class MCPServer:
     def __enter__(self) -> Self:
         if self._connection is not None:
             raise UsageError(f"{self!r} is connected already: use its tools, or make another MCPServer")
-        self._connection = _Connection(self._target(), self._timeout, repr(self))
+        self._connection = _Connection(self._target(), self._timeout, self._connect_timeout, repr(self))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -167,8 +169,8 @@ class _Connection:
         found: The server's tools, as `mcp` describes them.
     """
 
-    def __init__(self, target: Any, timeout: float, name: str) -> None:
-        self._target, self._timeout, self._name = target, timeout, name
+    def __init__(self, target: Any, timeout: float, connect_timeout: float, name: str) -> None:
+        self._target, self._timeout, self._connect_timeout, self._name = target, timeout, connect_timeout, name
         self._client: Any = None
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
@@ -230,8 +232,8 @@ class _Connection:
         self._connecting = asyncio.current_task()
         async with AsyncExitStack() as stack:
             # The package has a time limit for each request, and makes several.
-            async with asyncio.timeout(self._timeout):
-                client = Client(self._target, read_timeout_seconds=self._timeout)
+            async with asyncio.timeout(self._connect_timeout):
+                client = Client(self._target, read_timeout_seconds=self._connect_timeout)
                 self._client = await stack.enter_async_context(client)
                 found = [each async for each in _listed(client)]
             self._connecting = None
@@ -243,7 +245,8 @@ class _Connection:
         from mcp.types import CONNECTION_CLOSED, REQUEST_TIMEOUT  # noqa: PLC0415 - an extra
 
         try:
-            return answer_of(tool, await self._client.call_tool(tool, arguments))
+            result = await self._client.call_tool(tool, arguments, read_timeout_seconds=self._timeout)
+            return answer_of(tool, result)
         except MCPError as error:
             if error.code == CONNECTION_CLOSED:
                 raise self._gone(tool) from None
@@ -261,7 +264,7 @@ class _Connection:
         )
 
     def _unreachable(self, reason: BaseException) -> ServerUnreachable:
-        late = f"no answer within {self._timeout:g} s" if isinstance(reason, TimeoutError) else None
+        late = f"no answer within {self._connect_timeout:g} s" if isinstance(reason, TimeoutError) else None
         said = discreet(f"{type(reason).__name__}: {late or reason}")[:_LONGEST_REASON]
         return ServerUnreachable(
             f"{self._name} could not be reached: {said}. Check its command or address, and its key"
