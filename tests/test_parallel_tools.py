@@ -132,9 +132,10 @@ async def test_when_sync_calls_fail_the_first_error_is_raised_and_nothing_is_lef
         begun.wait()
         if n < 2:
             raise KeyError(n)
-        waited = threading.Event()
-        while threading.active_count() > alone + 1 and not waited.wait(0.01):  # until the others are gone
-            pass
+        for _ in range(1000):  # until the others are gone
+            if threading.active_count() <= alone + 1:
+                break
+            threading.Event().wait(0.01)
         ended.append(n)
 
     alone = threading.active_count()
@@ -365,7 +366,7 @@ def test_runs_that_calls_at_once_wait_for_do_not_use_up_all_places(way: str) -> 
         return 2 * n
 
     def work(n: int) -> int:
-        return small.start(n).result(timeout=PATIENCE / 4)
+        return small.start(n).result(timeout=PATIENCE)
 
     agent = Agent(FunctionModel(lambda messages, info: "done" if len(messages) > 1 else both), tools=[work])
     both = [ToolCall.of("work", n=1), ToolCall.of("work", n=2)]
@@ -379,6 +380,6 @@ def test_runs_that_calls_at_once_wait_for_do_not_use_up_all_places(way: str) -> 
     with fresh_store():
         configure(max_runs=1)
         try:
-            assert large.start().result(timeout=PATIENCE) == ["2", "4"]
+            assert large.start().result(timeout=2 * PATIENCE) == ["2", "4"]
         finally:
             configure(max_runs=None)
