@@ -469,22 +469,35 @@ def test_secrets_of_the_environment_are_not_recorded(project, monkeypatch):
     assert "cats-and-dogs" not in text
 
 
-@pytest.mark.parametrize("workers", [[], ["-p", "xdist.plugin", "-n", "2"]], ids=["here", "xdist"])
-def test_recordings_whose_test_is_gone_are_named(project, workers):
+WITH_NOTHING = ASKING.replace("{topic}", "cats") + "\n\ndef test_nothing(): pass\n"
+
+
+def test_recordings_whose_test_is_gone_are_named(project):
     """At the end, where all tests of the module were collected; what was only deselected is not gone."""
-    both = ASKING.replace("{topic}", "cats") + "\n\ndef test_nothing(): pass\n"
-    project.makepyfile(conftest=SERVER, test_it=both)
+    project.makepyfile(conftest=SERVER, test_it=WITH_NOTHING)
     run(project, "--agentflow=record").assert_outcomes(passed=2)
 
-    kept = run(project, "--agentflow=replay", "-k", "nothing", *workers)
-    project.makepyfile(test_it=both.replace("test_asks", "test_answers"))
-    gone = run(project, "--agentflow=replay", "-k", "nothing", *workers)
-    in_part = run(project, "--agentflow=replay", "test_it.py::test_nothing", *workers)
+    kept = run(project, "--agentflow=replay", "-k", "nothing")
+    project.makepyfile(test_it=WITH_NOTHING.replace("test_asks", "test_answers"))
+    gone = run(project, "--agentflow=replay", "-k", "nothing")
+    in_part = run(project, "--agentflow=replay", "test_it.py::test_nothing")
 
     assert not any("belong to no test" in line for line in [*kept.outlines, *in_part.outlines])
     gone.stdout.fnmatch_lines(
         ["*recordings of model requests that belong to no test*", "recordings/test_it/test_asks.json"]
     )
+
+
+def test_workers_of_xdist_tell_of_recordings_whose_test_is_gone(project):
+    """The controller, which collects nothing, names each once."""
+    project.makepyfile(conftest=SERVER, test_it="def test_nothing(): pass\n\ndef test_more(): pass\n")
+    directory = project.path / "recordings" / "test_it"
+    directory.mkdir(parents=True)
+    (directory / "test_gone.json").write_text('{"format": 1, "exchanges": []}')
+
+    gone = run(project, "--agentflow=replay", "-p", "xdist.plugin", "-n", "2")
+
+    assert [line for line in gone.outlines if "test_gone" in line] == ["recordings/test_it/test_gone.json"]
 
 
 def test_a_run_that_does_not_end_is_told(project):
