@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["NotebookScreen"]
 
 _BETWEEN: Final = 0.1  # seconds between two pictures
+_REST: Final = 10  # times as long as a picture took
 
 
 class NotebookScreen:
@@ -34,7 +35,7 @@ class NotebookScreen:
         self._said: list[Said] = []
         self._view: View | None = None
         self._handle: Any = None
-        self._drawn_at = 0.0
+        self._draw_at = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -51,15 +52,17 @@ class NotebookScreen:
                 self._said[-1] = Words(last.text + each.text)
             else:
                 self._said.append(each)
-        if time.monotonic() - self._drawn_at >= _BETWEEN:
+        if time.monotonic() >= self._draw_at:
             self._draw()
 
     def _draw(self) -> None:
-        self._drawn_at = time.monotonic()
+        began = time.monotonic()
         if self._handle is None:
             self._handle = sys.modules["IPython"].display.display(self, display_id=True)
         else:
             self._handle.update(self)
+        now = time.monotonic()
+        self._draw_at = now + max(_BETWEEN, _REST * (now - began))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         doing = self._view.doing if self._view else []

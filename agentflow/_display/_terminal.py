@@ -7,6 +7,7 @@ Markdown can write those too, as in `&#27;`.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 import attrs
@@ -22,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentflow._clock import wall_time
-from agentflow._display._markdown import settled
+from agentflow._display._markdown import Growing
 from agentflow._display._screens import described
 from agentflow._display._view import Line
 from agentflow._shown import cell, shown
@@ -55,6 +56,7 @@ _BAR: Final = 20  # characters
 _WIDE: Final = 60  # from here on there is room for one
 _MOST_ROWS: Final = 12  # of what is under way; more are counted
 _BETWEEN: Final = 0.1  # seconds between two pictures
+_REST: Final = 10  # times as long as a picture took
 
 
 @attrs.frozen
@@ -135,7 +137,9 @@ class TerminalScreen:
         self._show_time = show_time
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._can_draw = (self._console.encoding or "").startswith("utf")
-        self._text = ""  # what the workflow yields and is not finished
+        self._text = Growing(markdown=markdown)
+        self._waiting: list[RenderableType] = []
+        self._print_at = 0.0
         self._doing: list[Doing] = []
         self._footer = ""
         self._since = 0.0
@@ -153,13 +157,18 @@ class TerminalScreen:
         self._is_over.set()
         with self._mutex:
             self._text_is_over()
+            self._print()
             self._live.stop()
 
     def _move(self) -> None:
-        while not self._is_over.wait(_BETWEEN):
+        pause = _BETWEEN
+        while not self._is_over.wait(pause):
             with self._mutex:
                 if not self._is_over.is_set():
+                    began = time.monotonic()
+                    self._print()
                     self._live.refresh()
+                    pause = max(_BETWEEN, _REST * (time.monotonic() - began))
 
     def show(self, said: Sequence[Said], view: View) -> None:
         """Show what has been said for good, and what is under way."""
@@ -167,29 +176,32 @@ class TerminalScreen:
             self._say(said)
             self._doing, self._since = view.doing, view.since
             self._footer = ", ".join(filter(None, [view.name, view.totals()]))
+            if time.monotonic() >= self._print_at:
+                self._print()
 
     def _say(self, said: Sequence[Said]) -> None:
         for each in said:
             if isinstance(each, Line):
                 self._text_is_over()
-                self._print(self._line(each))
+                self._waiting.append(self._line(each))
             else:
-                self._text += each.text
-        finished, self._text = settled(self._text, markdown=self._markdown)
-        self._print_text(finished)
+                self._print_text(self._text.add(each.text))
 
-    def _print(self, drawn: RenderableType) -> None:
-        self._console.print(_Harmless(drawn))
+    def _print(self) -> None:
+        """Print what has been said since the last time, at once: each time the rest of the picture is drawn anew."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._console.print(_Harmless(Group(*waiting)))
+            self._print_at = time.monotonic() + _BETWEEN
 
     # What stays
 
     def _text_is_over(self) -> None:
-        text, self._text = self._text, ""
-        self._print_text(text)
+        self._print_text(self._text.end())
 
     def _print_text(self, text: str) -> None:
         if text.strip("\n"):
-            self._print(self._set(text))
+            self._waiting.append(self._set(text))
 
     def _set(self, text: str) -> RenderableType:
         if not self._markdown:
@@ -222,7 +234,8 @@ class TerminalScreen:
                 Text(shown(", ".join(filter(None, [self._footer, took]))), "dim", no_wrap=True, overflow="ellipsis")
             )
         room = max(1, self._console.height - len(rows) - 1)
-        text: list[RenderableType] = [_Tail(self._set(self._text), room)] if self._text else []
+        tail = self._text.tail(room, self._console.width)
+        text: list[RenderableType] = [_Tail(self._set(tail), room)] if tail else []
         return _Harmless(Group(*text, *rows))
 
     def _row(self, doing: Doing, now: float) -> RenderableType:

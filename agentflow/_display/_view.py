@@ -209,7 +209,8 @@ class View:
     # Steps
 
     def _step(self, run: _Run, event: Any) -> list[Said]:
-        calls = self._calls.setdefault((event.run_id, event.attempt, event.step, event.key), [])
+        call = (event.run_id, event.attempt, event.step, event.key)
+        calls = self._calls.setdefault(call, []) if isinstance(event, events.StepStarted) else self._calls.get(call, [])
         line = Line("done", short(event.step), depth=run.depth + 1)
         match event:
             case events.StepStarted():
@@ -224,6 +225,8 @@ class View:
             case events.StepHit():
                 return self._hit(run, line)
         began = calls.pop(0).since if calls else event.at
+        if not calls:
+            self._calls.pop(call, None)
         tries = f"after {event.attempts} attempts" if event.attempts > 1 else ""
         if isinstance(event, events.StepFailed):
             run.maps.clear()  # an error ends a map, which then says no more

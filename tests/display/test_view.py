@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentflow._display._markdown import settled
+from agentflow._display._markdown import Growing
 from agentflow._display._prose import prose
 from agentflow._display._view import Line, View, Words
 from agentflow._words import duration, short
@@ -160,6 +160,7 @@ def test_a_name_is_told_without_its_module(name, told):
     assert short(name) == told
 
 
+@pytest.mark.parametrize("size", [1, 2, 1000])
 @pytest.mark.parametrize(
     ("text", "finished"),
     [
@@ -170,14 +171,32 @@ def test_a_name_is_told_without_its_module(name, told):
         ("````\n```\n\n````\n\nb", "````\n```\n\n````\n\n"),
     ],
 )
-def test_markdown_is_finished_block_by_block(text, finished):
-    """A block ends with an empty line, but not inside of a fence."""
-    assert settled(text, markdown=True) == (finished, text[len(finished) :])
+def test_markdown_is_finished_block_by_block(text, finished, size):
+    """A block ends with an empty line, but not inside of a fence; in whatever pieces it comes."""
+    growing = Growing(markdown=True)
+
+    assert "".join(growing.add(text[at : at + size]) for at in range(0, len(text), size)) == finished
+    assert growing.tail(100, 80) == growing.end() == text[len(finished) :]
+    assert growing.end() == ""
 
 
 def test_plain_text_is_finished_line_by_line():
     """Since nothing that follows changes a line."""
-    assert settled("a\nb", markdown=False) == ("a\n", "b")
+    growing = Growing(markdown=False)
+
+    assert growing.add("a\nb") == "a\n"
+    assert growing.end() == "b"
+
+
+def test_of_what_is_not_finished_only_its_end_is_drawn():
+    """However long it has grown; inside of a fence it stays code."""
+    growing = Growing(markdown=True)
+    growing.add("word " * 1000)
+    assert len(growing.tail(2, 40)) == 80
+
+    growing = Growing(markdown=True)
+    growing.add("```py\n" + "x = 1\n" * 100)
+    assert growing.tail(2, 40) == "```\nx = 1\nx = 1\n"
 
 
 @pytest.mark.parametrize(
