@@ -89,6 +89,7 @@ class _Run:
     since: float
     parent: _Run | None = None
     maps: dict[str, _Map] = attrs.field(factory=dict)
+    stopped: dict[str, _Map] = attrs.field(factory=dict)
     hits: int = 0
 
     @property
@@ -229,7 +230,8 @@ class View:
             self._calls.pop(call, None)
         tries = f"after {event.attempts} attempts" if event.attempts > 1 else ""
         if isinstance(event, events.StepFailed):
-            run.maps.clear()  # an error ends a map, which then says no more
+            # An error ends a map, which then says no more; one that collects errors goes on, and says so.
+            run.stopped, run.maps = {**run.stopped, **run.maps}, {}
             words = ", ".join(filter(None, [tries, event.error]))
             return [attrs.evolve(line, mark="failed", said=words, seconds=event.at - began)]
         words = ", ".join(filter(None, [tries, "" if event.remembered else "not remembered"]))
@@ -283,9 +285,9 @@ class View:
 
     def _mapped(self, run: _Run, event: events.MapProgressed) -> list[Said]:
         name = short(event.name)
-        found = run.maps.get(name)
-        if found is None:
-            found = run.maps[name] = _Map(Doing(name, event.at, depth=run.depth + 1, total=event.total))
+        new = _Map(Doing(name, event.at, depth=run.depth + 1, total=event.total))
+        stopped = run.stopped.pop(name, new)
+        found = run.maps.setdefault(name, stopped if event.done else new)
         found.doing = attrs.evolve(found.doing, done=event.done, total=event.total)
         if event.done < event.total:
             return []

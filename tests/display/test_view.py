@@ -85,6 +85,24 @@ def test_a_map_is_one_line_however_many_its_calls():
     assert view.take(StepHit(at=12.1, **CALL)) == [Line("hit", "read", "hit", 1)]
 
 
+@pytest.mark.parametrize("goes_on", [True, False], ids=["goes on", "ends"])
+def test_an_error_in_a_map_is_told_and_ends_it_unless_it_goes_on(goes_on):
+    """What follows is told line by line again; a map that collects errors is told as a whole in the end."""
+    progress = {"name": "read", "run_id": "r", "attempt": 1, "total": 2}
+    view, said = seen(
+        begun(),
+        MapProgressed(at=11.0, done=0, **progress),
+        StepHit(at=11.1, **CALL),
+        StepStarted(at=11.2, **CALL),
+        StepFailed(at=11.3, error="OSError: no", **CALL),
+    )
+    assert [line.mark for line in said] == ["begun", "failed"]
+
+    said = view.take(MapProgressed(at=12.0, done=2, **progress) if goes_on else StepHit(at=12.0, **CALL))
+
+    assert said == [Line("done", "map read", "2 of 2, 1 hit", 1, 1.0) if goes_on else Line("hit", "read", "hit", 1)]
+
+
 def test_a_workflow_called_inside_is_shown_inside():
     """Its lines stand deeper; what it yields is its caller's to show."""
     child = {"run_id": "c", "attempt": 1}
