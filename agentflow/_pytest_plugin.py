@@ -84,8 +84,9 @@ def _left_over(used: set[Path]) -> set[str]:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell the controller of pytest-xdist what a worker has found."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["agentflow_left_over"] = sorted(session.config.stash.get(_LEFT_OVER, ()))
+    told: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["agentflow_left_over"] = sorted(session.config.stash.get(_LEFT_OVER, ()))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -55,7 +55,7 @@ class _Family:
         if member.waiting or member.is_over:
             return None
         found = member.reading.look()
-        if isinstance(found, float):
+        if isinstance(found, float | int):
             return found
         member.is_over = found is None
         member.waiting.extend(found or ())
@@ -69,7 +69,7 @@ def family_events(run: Run) -> Generator[Event, None, Any]:
     """Yield what happens in a run and in those that it calls, until it ends; then return its result, or raise how it ended."""
     family = _Family(run)
     while (found := family.look()) is not None:
-        if isinstance(found, float):
+        if isinstance(found, float | int):
             with THREADS.waiting_for_another():
                 time.sleep(found)
         else:

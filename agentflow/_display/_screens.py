@@ -28,7 +28,7 @@ class Screen(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None: ...
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object, /) -> None: ...
 
 
 def described(line: Line, *, show_time: bool) -> str:
@@ -66,7 +66,7 @@ class PlainScreen:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object, /) -> None:
         if not self._is_at_margin and not isinstance(error, OSError):  # else it is the output that is gone
             self._write("\n")
 

@@ -225,9 +225,13 @@ class View:
                 return [attrs.evolve(line, mark="retried", said=f"{error}; again in {duration(pause)}")]
             case events.StepHit():
                 return self._hit(run, line)
-        began = calls.pop(0).since if calls else event.at
-        if not calls:
-            self._calls.pop(call, None)
+            case _:
+                began = calls.pop(0).since if calls else event.at
+                if not calls:
+                    self._calls.pop(call, None)
+                return self._step_over(run, event, line, began)
+
+    def _step_over(self, run: _Run, event: Any, line: Line, began: float) -> list[Said]:
         tries = f"after {event.attempts} attempts" if event.attempts > 1 else ""
         if isinstance(event, events.StepFailed):
             # An error ends a map, which then says no more; one that collects errors goes on, and says so.

@@ -31,7 +31,7 @@ def answer_of(tool: str, result: Any) -> str | list[ToolPart]:
         ModelRetry: If it is an error, too large, or cannot be read.
     """
     try:
-        parts = [_part(each) for each in result.content]
+        parts: list[ToolPart] = [_part(each) for each in result.content]
     except ValueError:  # not base64, or nothing that could be an image
         raise ModelRetry(f"{tool} gave an answer that cannot be read. Do without it.") from None
     if not parts and result.structured_content is not None:
