@@ -88,7 +88,9 @@ def path(value: object, what: str) -> str:
         UsageError: If it is none.
     """
     if isinstance(value, str | os.PathLike):
-        return os.fsdecode(cast("os.PathLike[str]", value))
+        if name := os.fsdecode(cast("os.PathLike[str]", value)):
+            return name
+        raise UsageError(f'{what}="" names no place; this directory is "."')
     raise UsageError(f"{what}={value!r}: write a path, as a str or a Path, not {_kind(value)}")
 
 

@@ -181,6 +181,7 @@ class TestBeginning:
         "options",
         [
             {"path": 3},
+            {"path": ""},
             {"durability": "fast"},
             {"on_corrupt": "ignore"},
             {"busy_timeout": "soon"},
