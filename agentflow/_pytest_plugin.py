@@ -145,8 +145,10 @@ class _Isolation:
     def store(self) -> Store:
         """The test's store; in force from now on, if it was not yet."""
         if self._store is None:
-            from agentflow.testing import fresh_store, no_model_requests  # noqa: PLC0415 - not before the tests have loaded it
+            from agentflow._registry import names_given_back  # noqa: PLC0415 - not before the tests have loaded it
+            from agentflow.testing import fresh_store, no_model_requests  # noqa: PLC0415 - as above
 
+            self._resources.enter_context(names_given_back())
             self._store = self._resources.enter_context(fresh_store(self._make_store()))
             if self._refuse:
                 self._resources.enter_context(no_model_requests(_REFUSAL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import threading
 import typing
@@ -16,9 +17,11 @@ from agentflow._signature import Colour
 from agentflow.exceptions import NameConflict, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agentflow._signature import Shape
 
-__all__ = ["Returns", "claim_name", "learn_types", "names_of", "returns"]
+__all__ = ["Returns", "claim_name", "learn_types", "names_given_back", "names_of", "returns"]
 
 _places: Final[dict[tuple[str, str], str]] = {}
 _unlearned: Final[list[Shape]] = []
@@ -49,6 +52,19 @@ def claim_name(kind: str, name: str | None, shape: Shape) -> str:
             "give one of them another name="
         )
     return name
+
+
+@contextlib.contextmanager
+def names_given_back() -> Iterator[None]:
+    """Free, at the end of a block, the names that functions defined inside other functions have claimed in it: they are gone."""
+    with _mutex:
+        before = set(_places)
+    try:
+        yield
+    finally:
+        with _mutex:
+            for claim in [claim for claim, place in _places.items() if claim not in before and "<locals>" in place]:
+                del _places[claim]
 
 
 def names_of(kind: str) -> list[str]:

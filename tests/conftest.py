@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agentflow._registry import names_given_back
 from agentflow._settings import using_store
 from agentflow.stores import DiskStore, MemoryStore, Store
 from tests._ways import WAYS, Ask
@@ -198,5 +199,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _agentflow() -> None:
-    """Takes the place of the plugin's isolation: these tests say for themselves what stores they use."""
+def _agentflow() -> Iterator[None]:
+    """Takes the place of the plugin's isolation, of which only the names are kept: these tests say for themselves what stores they use."""
+    with names_given_back():
+        yield

@@ -72,6 +72,50 @@ def test_each_test_has_a_store_of_its_own(project):
     assert not (project.path / ".agentflow").exists()
 
 
+def test_names_of_what_a_test_defines_are_its_own(project):
+    """Two tests may define workflows and steps of one name; what a module defines keeps its name for all of them."""
+    project.makepyfile(
+        late="""
+        from agentflow import cached_step
+
+        @cached_step(name="late")
+        def late() -> int:
+            return 1
+        """,
+        test_it="""
+        import pytest
+        from agentflow import cached_step, workflow
+        from agentflow.exceptions import NameConflict
+
+        def test_one():
+            import late
+
+            @workflow(name="flow")
+            def one() -> int:
+                return 1
+
+            assert one() == 1
+
+        def test_two():
+            @workflow(name="flow")
+            def two() -> int:
+                return 2
+
+            assert two() == 2
+            with pytest.raises(NameConflict, match="flow"):
+                @workflow(name="flow")
+                def three() -> int:
+                    return 3
+            with pytest.raises(NameConflict, match="late"):
+                @cached_step(name="late")
+                def later() -> int:
+                    return 2
+        """,
+    )
+
+    run(project).assert_outcomes(passed=2)
+
+
 def test_a_store_on_disk_is_a_setting(project):
     """Then it is a directory that child processes find, too."""
     project.makeini("[pytest]\nagentflow_store = disk\n")
