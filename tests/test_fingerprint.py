@@ -52,6 +52,8 @@ K = Counted()
 def load(tmp_path, monkeypatch):
     """Write modules into a folder of their own and import the one named main."""
     loaded = []
+    # Else a module that is edited within a second, to the same length, would be taken from Python's own cache.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def load(folder="", **texts):
         place = tmp_path / folder
