@@ -11,12 +11,10 @@ import pydantic_core
 from agentflow import _following
 from agentflow._answers import answered, checked_timeout, result_json, result_of
 from agentflow._cancelling import cancelling
-from agentflow._cards import bundle
 from agentflow._claims import run_not_found, status_of
 from agentflow._drive import adrive, drive, in_thread
 from agentflow._failures import Failure
 from agentflow._options import text, whole
-from agentflow._pictures import run_card
 from agentflow._resuming import resuming
 from agentflow._run_steps import RunStep, steps_of
 from agentflow._settings import default_store, store_at
@@ -64,6 +62,9 @@ class Run:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """Return what a notebook shows: how it stands now, its steps, what it gave, and where it failed."""
+        from agentflow._cards import bundle  # noqa: PLC0415 - only notebooks need them
+        from agentflow._pictures import run_card  # noqa: PLC0415 - as above
+
         try:
             record = self._record()
         except RunNotFound:

@@ -10,10 +10,8 @@ import attrs
 
 from agentflow._body_state import BodyState
 from agentflow._calls import plain_transaction
-from agentflow._cards import bundle
 from agentflow._clock import wall_time
 from agentflow._options import text, whole
-from agentflow._pictures import session_card
 from agentflow._registry import names_of
 from agentflow._retry import seconds
 from agentflow._runs import Run
@@ -85,6 +83,9 @@ class Session:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """Return what a notebook shows: its state, its runs, and how much its steps remember."""
+        from agentflow._cards import bundle  # noqa: PLC0415 - only notebooks need them
+        from agentflow._pictures import session_card  # noqa: PLC0415 - as above
+
         return bundle(session_card(self._home.store, self.workflow, self.id, self.usage))
 
     @property

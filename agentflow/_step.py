@@ -10,7 +10,6 @@ import attrs
 from agentflow._active_run import OUTSIDE, Home
 from agentflow._body_state import BodyState
 from agentflow._calls import StepCall, plain_transaction
-from agentflow._cards import bundle
 from agentflow._context import Context
 from agentflow._decorated import Decorated
 from agentflow._drive import adrive, drive, in_thread
@@ -21,7 +20,6 @@ from agentflow._generators import AsyncSource, Source
 from agentflow._interventions import INSTEAD
 from agentflow._mapping import map_over
 from agentflow._memo import StreamCodec
-from agentflow._pictures import step_card
 from agentflow._registry import learn_types, returns
 from agentflow._serialization import codec_for
 from agentflow._settings import default_store
@@ -77,6 +75,9 @@ class Step(Decorated, Generic[P, T]):
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """Return what a notebook shows: how its results are remembered, and the newest of them."""
+        from agentflow._cards import bundle  # noqa: PLC0415 - only notebooks need them
+        from agentflow._pictures import step_card  # noqa: PLC0415 - as above
+
         return bundle(step_card(self._spec, self._options.store or default_store()))
 
     # Verbs
