@@ -17,7 +17,7 @@ from agentflow._tokens import Token
 from agentflow.stores._base import Entry, Fence, RunRecord, StateWrite, Store, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from agentflow._listening import Listener, Note
     from agentflow._outbox import Batch
@@ -105,14 +105,18 @@ class ActiveRun:
         """Say that something happened; it is written with the next commit, or a moment later."""
         self.outbox.say(event)
 
-    def relieved(self) -> Generator[Ask, None, None]:
-        """Wait until what was said is written and heard, if it has become much."""
+    def relieved(self, check: Callable[[], object]) -> Generator[Ask, None, None]:
+        """Wait until what was said is written and heard, if it has become much.
+
+        Args:
+            check: Asked meanwhile whether the code that has said so much may go on.
+        """
         if self.outbox.weight >= MOST:
             with self.transaction() as transaction:
                 yield Commit(self.home.store, transaction)
         if self.listener is not None and self.listener.is_full:
             # It may never come: the consumer may stand still.
-            yield Until(self.listener.room(), check=self.token.check)
+            yield Until(self.listener.room(), check=check)
 
     def transaction(
         self,

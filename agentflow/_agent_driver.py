@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, contextmanager, nullcontext
-from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -18,6 +17,7 @@ from agentflow._conversation import AgentResult, AskModel, Conversation, Finish,
 from agentflow._history import History, Past, Summarizer, recall
 from agentflow._recording import RECORDING, Recording, Slot
 from agentflow._remembered_answers import read_answer, request_bytes, write_answer
+from agentflow._usage import AROUND
 from agentflow.exceptions import ModelRetry, UnexpectedModelBehavior
 from agentflow.models._prices import aused_by, used_by
 
@@ -35,9 +35,6 @@ __all__ = ["AnyDriver", "Driver", "Memory", "in_place", "together"]
 
 R = TypeVar("R")
 T = TypeVar("T")
-
-_AROUND: Final[ContextVar[tuple[list[Usage], ...]]] = ContextVar("agentflow_conversations_around", default=())
-"""What the conversations have spent whose tools are running here."""
 
 
 @attrs.frozen(eq=False)
@@ -194,7 +191,7 @@ class Driver(Generic[T]):
 
     def received(self, response: ModelResponse, usage: Usage) -> None:
         """Tell the conversation of a paid answer, and count it for those around it."""
-        for spent in _AROUND.get():
+        for spent in AROUND.get():
             spent.append(usage)
         self.heard(response, usage)
 
@@ -283,11 +280,11 @@ class Driver(Generic[T]):
     @contextmanager
     def counted(self) -> Generator[None]:
         """Count what other agents spend in a block for this conversation too."""
-        token = _AROUND.set((*_AROUND.get(), self.talk.spent))
+        token = AROUND.set((*AROUND.get(), self.talk.spent))
         try:
             yield
         finally:
-            _AROUND.reset(token)
+            AROUND.reset(token)
 
 
 def in_place(place: str) -> AbstractContextManager[None]:

@@ -23,8 +23,11 @@ THREADS: Final = 32
 """So many of one lot work at once."""
 
 
-class GivenUp(Exception):  # noqa: N818 - no error: it says that the outcome is decided without this call
-    """Nobody wants the outcome of a call any more that has not begun."""
+class GivenUp(BaseException):
+    """Nobody wants the outcome of a call any more that has not begun.
+
+    Like a cancellation it concerns the caller alone, and not what is called: no `Exception`, so that nobody else is told of it.
+    """
 
 
 class Work(Protocol):
@@ -183,6 +186,8 @@ class _Calls(Generic[R]):
 
     def outcome(self) -> list[R]:
         if not self._errors:
+            if len(self._results) < len(self._calls):
+                raise GivenUp  # as a part of another lot, whose outcome is decided
             return [self._results[index] for index in range(len(self._calls))]
         error = self._errors[min(self._errors)]
         try:

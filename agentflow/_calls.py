@@ -181,7 +181,7 @@ class StepCall:
         if isinstance(state, BodyState) and state.is_touched:
             yield from state.saving()
         if self.run and self.run.outbox.is_pressed:
-            yield from self.run.relieved()
+            yield from self.run.relieved(self.caller.check)
 
     @property
     def is_debugged(self) -> bool:
@@ -391,7 +391,7 @@ class StepCall:
     def relieved(self) -> Generator[Ask, None, None]:
         """Wait until what the run has said is written and heard."""
         if self.run:
-            yield from self.run.relieved()
+            yield from self.run.relieved(self.caller.check)
 
     def log(self, event: str, **values: object) -> None:
         """Write a line of debugging."""

@@ -172,7 +172,7 @@ class Context(Generic[S]):
             if (
                 run.outbox.is_pressed and not on_a_loop()
             ):  # code that says very much, and nothing else: on a loop it cannot wait
-                drive(run.relieved())
+                drive(run.relieved(self._frame.check))
 
     @overload
     def map(

@@ -170,7 +170,9 @@ async def adrive(procedure: Generator[Ask, None, R]) -> R:
         error = None
         try:
             if isinstance(ask, Commit):
-                cancelled = await _commit(ask.store, ask.transaction) or cancelled
+                future = ask.store.commit_soon(ask.transaction)
+                cancelled = await _settled(future) or cancelled
+                future.result()
             elif cancelled is None:
                 await _ado(ask)
                 # Many may have ended in one moment; what was made is not lost if this one is cancelled while it lets others go first.
@@ -181,6 +183,8 @@ async def adrive(procedure: Generator[Ask, None, R]) -> R:
         except BaseException as raised:  # noqa: BLE001 - the procedure decides what it means
             error = raised
     try:
+        if cancelled is not None and not isinstance(error, asyncio.CancelledError):
+            raise cancelled from error  # else whoever catches the error would go on uncancelled
         raise without_our_frames(error)
     finally:
         del error  # else it would hold this frame by its traceback, and the frame the error
@@ -215,16 +219,14 @@ async def _ado(ask: Pause | Rest | Until | Perform) -> None:
             ask.result = await (call() if limit is None else _within(call, limit, abandon))
 
 
-async def _commit(store: Store, transaction: Transaction) -> BaseException | None:
-    """Make a transaction durable without blocking the loop; return the cancellation that came meanwhile."""
-    future = store.commit_soon(transaction)
+async def _settled(future: Future[None]) -> BaseException | None:
+    """Wait until a commit has ended, without blocking the loop; return the cancellation that came meanwhile."""
     cancelled: BaseException | None = None
     while not future.done():
         try:
             await wait_async(future, None)
         except asyncio.CancelledError as error:
             cancelled = error
-    future.result()
     return cancelled
 
 

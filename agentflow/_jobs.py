@@ -6,7 +6,7 @@ import contextvars
 import os
 import threading
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
@@ -15,9 +15,11 @@ import attrs
 from agentflow._at_once import LOT
 from agentflow._claims import handover_lock, run_lock
 from agentflow._frames import FRAME
+from agentflow._listening import LISTENER
 from agentflow._logging import enabled, logger
 from agentflow._recording import RECORDING
 from agentflow._stored_call import StoredCall
+from agentflow._usage import AROUND
 from agentflow.exceptions import RunConflict, RunInterrupted
 from agentflow.stores._base import QUEUED, Fence, Transaction
 
@@ -96,6 +98,8 @@ class Job:
         FRAME.set(None)  # it may have been started inside another run, whose part it is not
         RECORDING.set(None)
         LOT.set(None)
+        LISTENER.set(None)
+        AROUND.set(())
         EXECUTING.set(threading.current_thread())
         self._perform(self._execution)
 
@@ -158,8 +162,10 @@ class Job:
             yield
         except BaseException:
             if self.store.try_lock(run_lock(self.run_id)):
-                with suppress(RunConflict):  # a worker was faster
+                try:
                     self._replace(queued, self._record)
+                except RunConflict:  # a worker was faster, and has died: the run is nobody's
+                    self.store.unlock(run_lock(self.run_id))
             raise
 
     def _replace(self, before: RunRecord, after: RunRecord) -> None:

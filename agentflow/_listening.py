@@ -53,7 +53,7 @@ class Listener:
         self._run_id = ""
         self._attempt = 0
         self._notes: deque[Note | Event] = deque()
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # a finalizer may leave while its own thread is in here
         self._is_claimed = False
         self._wake: Callable[[], None] | None = None
         self._room: Future[None] | None = None

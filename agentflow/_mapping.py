@@ -161,6 +161,10 @@ async def _in_tasks(mapping: _Mapping, at_once: int | None) -> list[Any]:
     return mapping.outcome()
 
 
+class _ItemCancelledError(Exception):
+    """An item was cancelled by itself; who waits for the first exception would not see a cancellation."""
+
+
 async def _one(mapping: _Mapping, index: int, places: asyncio.Semaphore) -> None:
     async with places:
         if mapping.errors:
@@ -172,4 +176,6 @@ async def _one(mapping: _Mapping, index: int, places: asyncio.Semaphore) -> None
         ) as error:  # an item may raise anything: it is counted among the errors, and raised where the map was called
             mapping.raised(index, error)
             if index in mapping.errors:
+                if isinstance(error, asyncio.CancelledError):
+                    raise _ItemCancelledError from error
                 raise

@@ -108,7 +108,7 @@ class RunBody:
     def at_yield(self) -> Generator[Ask, None, None]:
         """Keep what the body has changed, since a yield is a boundary; and let those who write and listen keep up."""
         yield from self.state.saving()
-        yield from self.run.relieved()
+        yield from self.run.relieved(self.frame.check)
 
     # Ending
 
@@ -153,11 +153,17 @@ class RunBody:
                 error,
                 f"in workflow {self.spec.name!r} (session {record.session_id!r}, run {record.id}, attempt {record.attempt})",
             )
+        late: BaseException | None = None
         try:
             yield from self.state.saving()
-        except Exception as also:  # noqa: BLE001 - the error that is on its way is the one to raise
-            annotate(error, f"and the state of the session could not be saved: {also}")
+        except GeneratorExit:
+            raise
+        except BaseException as also:  # noqa: BLE001 - a second Ctrl-C or cancellation, too: the run must not stay open
+            annotate(error, f"and the state of the session could not be saved: {also!r}")
+            late = None if isinstance(also, Exception) else also
         yield from self._failed(error, status)
+        if late is not None:
+            raise late
 
     def _revoked_status(self) -> RunStatus | None:
         """Return the status of a run that was told to stop, None for one that was not."""

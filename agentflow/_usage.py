@@ -1,10 +1,13 @@
 """What model requests used, counted: the one value of the messages that runs know too, in a module that costs little to load."""
 
+from contextvars import ContextVar
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict
 
 from agentflow._words import amount
 
-__all__ = ["Usage", "spent"]
+__all__ = ["AROUND", "Usage", "spent"]
 
 
 class Usage(BaseModel):
@@ -54,6 +57,10 @@ class Usage(BaseModel):
         costs = [each.cost for each in (self, other) if each.cost is not None or each.requests or each.total_tokens]
         known = [cost for cost in costs if cost is not None]
         return Usage(**counted, cost=sum(known) if known and len(known) == len(costs) else None)
+
+
+AROUND: Final[ContextVar[tuple[list[Usage], ...]]] = ContextVar("agentflow_conversations_around", default=())
+"""What the conversations have spent whose tools are running here; a background run is no part of them."""
 
 
 def spent(usage: Usage, *, requests: bool = True) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from agentflow import Agent, Context, ModelRetry, cached_step, configure, current_context, list_runs, workflow
-from agentflow.exceptions import RunCancelled, StepTimeout
+from agentflow.exceptions import RunCancelled, RunFailed, StepTimeout
 from agentflow.messages import ToolCall, ToolReturn
 from agentflow.testing import FunctionModel, ScriptedModel, fresh_store
 from agentflow.tools import tool
@@ -383,3 +383,91 @@ def test_runs_that_calls_at_once_wait_for_do_not_use_up_all_places(way: str) -> 
             assert large.start().result(timeout=2 * PATIENCE) == ["2", "4"]
         finally:
             configure(max_runs=None)
+
+
+def test_an_error_is_not_replaced_by_what_was_given_up() -> None:
+    """An agent inside a tool whose own calls no one wants any more says nothing of its own."""
+    begun = threading.Event()
+
+    @tool(max_concurrency=1)
+    def look(n: int) -> str:
+        """Look."""
+        begun.set()
+        refused.wait(PATIENCE)
+        return str(n)
+
+    @tool
+    def research() -> str:
+        """Ask another agent."""
+        return Agent(calling("look", 3), tools=[look]).run("?").output
+
+    @tool
+    def bill() -> str:
+        """Refuse."""
+        begun.wait(PATIENCE)
+        threading.Timer(0.2, refused.set).start()
+        raise RuntimeError("the card was refused")
+
+    refused = threading.Event()
+    asked = Agent(ScriptedModel([[ToolCall.of("research"), ToolCall.of("bill")], "end"]), tools=[research, bill])
+
+    with pytest.raises(RuntimeError, match="the card was refused"):
+        asked.run("?")
+
+
+def test_what_was_given_up_is_no_outcome_for_others() -> None:
+    """A run that waits for a step of calls which nobody wants any more executes it itself."""
+    held, inside, over = threading.Event(), threading.Event(), threading.Event()
+
+    @tool(max_concurrency=1)
+    def look(n: int) -> str:
+        """Look."""
+        if n == 99:
+            held.set()
+            over.wait(PATIENCE)
+        return str(n)
+
+    @cached_step(scope="global", version="1")
+    def study() -> str:
+        inside.set()
+        return Agent(ScriptedModel([[ToolCall.of("look", n=1)], "done"]), tools=[look]).run("?").output
+
+    @tool
+    def research() -> str:
+        """Study."""
+        return study()
+
+    @tool
+    def bill() -> str:
+        """Refuse."""
+        inside.wait(PATIENCE)
+        waits.wait(PATIENCE)
+        threading.Timer(0.3, over.set).start()
+        raise RuntimeError("the card was refused")
+
+    @workflow
+    def holds() -> str:
+        return Agent(ScriptedModel([[ToolCall.of("look", n=99)], "end"]), tools=[look]).run("?").output
+
+    @workflow
+    def loses() -> str:
+        model = ScriptedModel([[ToolCall.of("research"), ToolCall.of("bill")], "end"])
+        return Agent(model, tools=[research, bill]).run("?").output
+
+    @workflow
+    def waits_for_it() -> str:
+        waits.set()
+        return study()
+
+    waits = threading.Event()
+    with fresh_store():
+        holding = holds.start()
+        held.wait(PATIENCE)
+        losing = loses.start()
+        inside.wait(PATIENCE)
+        waiting = waits_for_it.start()
+
+        with pytest.raises(RunFailed, match="the card was refused"):
+            losing.result(timeout=PATIENCE)
+        assert waiting.result(timeout=PATIENCE) == "done"
+        assert holding.result(timeout=PATIENCE) == "end"

@@ -94,6 +94,11 @@ class CommitQueue:
         self._writer: threading.Thread | None = None
         self._stopping = False
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be committed, or is being committed."""
+        return not self._queue
+
     def run(self, work: Callable[[Writing], None], size: int = 0) -> None:
         """Commit a piece of work in this thread, together with whatever else is ready.
 

@@ -212,7 +212,7 @@ class DiskStore:
 
     def delete_session(self, workflow: str, session_id: str) -> None:
         """Remove everything a session of a workflow has."""
-        if self._writer.place.now() is None:  # nothing is made to remove nothing from it
+        if self._commits.is_idle and self._writer.place.now() is None:  # nothing is made to remove nothing from it
             return
         self._commits.run(partial(drop_session, bound((workflow, session_id))))
 

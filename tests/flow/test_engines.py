@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from agentflow import Run, configure, get_run, list_runs
+from agentflow import Run, configure, get_run, list_runs, workflow
+from agentflow._claims import run_lock
 from agentflow._settings import using_store
 from agentflow.exceptions import RunCancelled, RunConflict, UsageError
 from agentflow.executors import Executor, Job, execute
@@ -196,6 +197,33 @@ def test_a_queue_that_refuses_takes_nothing(disk, spool, tickets, tmp_path):
     assert "FileNotFoundError" in run.error
     assert spool.squares(str(tmp_path / "notes"), 2) == 1
     assert get_run(run.id).status == "completed"
+
+
+def test_a_queue_that_fails_after_its_worker_died_holds_no_run(disk):
+    """The worker has begun, so the run is not taken back; and whoever put it there does not look like its owner."""
+
+    @workflow
+    def dies() -> None:
+        if os.getpid() != here:
+            os._exit(1)
+
+    class Unsure:
+        name = "unsure"
+
+        def submit(self, job: Job) -> None:
+            with job.queued():
+                child = os.fork()
+                if child == 0:
+                    execute(job.run_id)
+                os.waitpid(child, 0)
+                raise ConnectionError("no acknowledgement")
+
+    here = os.getpid()
+    with pytest.raises(ConnectionError):
+        dies.with_options(executor=Unsure()).start()
+
+    assert list_runs()[0].status != "running"
+    assert not disk.is_locked(run_lock(list_runs()[0].id))
 
 
 def test_arguments_that_only_the_caller_has_are_refused(disk):

@@ -240,6 +240,28 @@ def test_the_error_of_the_lowest_index_is_raised():
         flow()
 
 
+async def test_async_items_are_cancelled_after_one_that_cancelled_itself():
+    """What an item waits for may be cancelled by others; nobody then waits for the rest."""
+    ended = []
+
+    async def item(n: int) -> None:
+        if n == 1:
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+        await asyncio.sleep(3)
+        ended.append(n)
+
+    @workflow
+    async def flow(ctx: Context) -> None:
+        await ctx.map(item, range(3))
+
+    with pytest.raises(asyncio.CancelledError):
+        await flow()
+
+    assert ended == []
+
+
 async def test_async_items_are_cancelled_after_an_error():
     """What is under way is cancelled and awaited; what its cleaning up raises hides nothing."""
     cleaned, begun = [], []
