@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["prose"]
 
 _BLOCKS: Final = re.compile(
-    r"^ {0,3}(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<code>.*?)(?:^ {0,3}(?P=fence)[`~]*[ \t]*$|\Z)"
+    r"^ {0,3}(?P<fence>`{3,}+|~{3,}+)[^\n]*\n(?P<code>.*?)(?:^ {0,3}(?P=fence)[`~]*[ \t]*$|\Z)"
     r"|^ {0,3}(?P<level>\#{1,6})[ \t]+(?P<heading>[^\n]+)$"
     r"|^(?P<indent>[ \t]*)(?P<bullet>[-*+]|\d{1,9}[.)])[ \t]+(?P<item>[^\n]+)$"
     r"|^(?P<text>[^\n]+)$",
     re.MULTILINE | re.DOTALL,
 )
+# What is open and never closed is looked for so far only, and runs of ticks only as a whole: else a long line takes the square of its
+# length, and a model could hold up whoever draws it.
 _SPANS: Final = re.compile(
-    r"(?P<tick>`+)(?P<code>.+?)(?P=tick)"
-    r"|(?P<strong>\*\*|__)(?=\S)(?P<loud>.+?)(?<=\S)(?P=strong)"
-    r"|(?<!\w)(?P<star>[*_])(?=\S)(?P<soft>.+?)(?<=\S)(?P=star)(?!\w)"
+    r"(?<!`)(?P<tick>`++)(?P<code>.{1,400}?)(?P=tick)"
+    r"|(?P<strong>\*\*|__)(?=\S)(?P<loud>.{1,400}?)(?<=\S)(?P=strong)"
+    r"|(?<!\w)(?P<star>[*_])(?=\S)(?P<soft>.{1,400}?)(?<=\S)(?P=star)(?!\w)"
     r"|!?\[(?P<label>[^\[\]\n]*)\]\((?P<target>[^()\s]*)\)"
 )
 _PARAGRAPH: Final = "margin:.4em 0"

@@ -240,3 +240,20 @@ def test_prose_is_elements_of_our_own_around_text_that_is_escaped(text, part):
     assert not {"<a", "<img", "<script", "href", 'src="'} & {
         piece for piece in ("<a", "<img", "<script", "href", 'src="') if piece in drawn
     }
+
+
+@pytest.mark.parametrize(("length", "is_set"), [(400, True), (401, False)])
+@pytest.mark.parametrize("mark", ["**", "__", "*", "_", "`"])
+def test_the_end_of_an_emphasis_is_looked_for_nearby_only(mark, length, is_set):
+    """So that what is never closed costs no more in a longer line."""
+    text = f"{mark}{'a' * length}{mark}"
+
+    assert (text not in prose(text)) == is_set
+
+
+@pytest.mark.parametrize("piece", ["**a ", "__a ", "*a ", "_a ", "`", "`a ``", "~", "[a](", "![", "**_a *__b `"])
+def test_a_long_line_of_what_is_never_closed_is_drawn(piece):
+    """As text, or as what little of it can be closed; it would take minutes if each piece were compared with all that follow."""
+    drawn = prose(piece * (100_000 // len(piece)))
+
+    assert len(drawn) > 20_000
