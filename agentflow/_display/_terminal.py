@@ -218,6 +218,8 @@ class TerminalScreen:
         for number, more in enumerate(line.more):
             text.append(f"\n{cell(more)}", "red" if number else "bold red")
         row = Table.grid(padding=(0, 1, 0, 0))  # so that what is too long goes on below its beginning
+        row.add_column()
+        row.add_column(overflow="fold")  # a long word too, such as an address in an error
         row.add_row(Text(sign if self._can_draw else plain_sign, colour), text)
         return Padding(row, (0, 0, 0, 2 * line.depth))
 

@@ -23,7 +23,7 @@ import pytest
 from rich.console import Console
 
 from agentflow._display._terminal import TerminalScreen
-from agentflow._display._view import View, Words
+from agentflow._display._view import Line, View, Words
 from agentflow.events import MapProgressed, ModelAnswered, RunStarted, StepStarted
 from agentflow.messages import Usage
 
@@ -214,6 +214,18 @@ def test_what_is_under_way_says_how_far_it_is(columns, bar):
     assert ("━" in drawn) == bar
     assert "post, 1 request, 1,234 tokens" in drawn
     assert "a paragraph that is not finished" in drawn
+
+
+def test_a_word_that_is_longer_than_a_line_goes_on_below():
+    """The end of an error is not lost behind an address."""
+    screen, output = TerminalScreen(markdown=True, show_time=True), io.StringIO()
+    screen._console = Console(file=output, width=40, force_terminal=True, color_system=None)
+    error = f"ValueError: cannot read https://example.com/{'a' * 90}?END, see docs"
+
+    screen.show([Line("failed", "fetch", error, 1, more=(error,))], View())
+
+    drawn = output.getvalue()
+    assert (drawn.count("END"), drawn.count("see docs"), "…" in drawn) == (2, 2, False)
 
 
 def test_text_that_is_higher_than_the_terminal_is_all_there():
