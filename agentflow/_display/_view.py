@@ -179,7 +179,7 @@ class View:
         return run
 
     def _start(self, run: _Run, event: events.RunStarted) -> list[Said]:
-        run.name, run.since, run.maps = short(event.workflow) or run.name, event.at, {}
+        run.name, run.since, run.maps, run.hits = short(event.workflow) or run.name, event.at, {}, 0
         self._forget_calls(event.run_id)
         words = [f"run {event.run_id[:_SHORT_ID]}", f"session {event.session_id}", f"attempt {event.attempt}"]
         line = Line("begun", run.name, ", ".join(words if event.attempt > 1 else words[:2]), run.depth)

@@ -142,6 +142,15 @@ def test_an_earlier_attempt_that_failed_stays_in_sight():
     assert view.ending is None
 
 
+def test_the_hits_at_the_end_are_those_of_the_attempt():
+    """What an earlier one was answered from memory is not counted again."""
+    failed = RunFailed(run_id="r", attempt=1, at=11.0, error="ValueError: no")
+    completed = RunCompleted(run_id="r", attempt=2, at=22.0)
+    view, _ = seen(begun(), StepHit(**CALL), failed, begun(attempt=2, at=20.0), StepHit(**CALL), completed)
+
+    assert view.ending == Line("done", "post", "completed, 1 hit", 0, 2.0)
+
+
 def test_what_is_yielded_is_words():
     """Text as it is; anything else as JSON, an item a line. A streamed step counts what it has yielded."""
     view, said = seen(begun(), StepStarted(at=11.0, **CALL), StepYielded(items=("abc", "d"), **CALL))
