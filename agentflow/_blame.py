@@ -8,7 +8,7 @@ import traceback as tracebacks
 from pathlib import Path
 from typing import Final
 
-from agentflow._run import told
+from agentflow._run import told, typed
 from agentflow._user_code import is_installed
 from agentflow.exceptions import RunFailed
 
@@ -24,7 +24,7 @@ _OURS: Final = str(Path(__file__).parent) + os.sep
 def blamed(error: BaseException) -> tuple[str, ...]:
     """Return what a person wants to read of an exception: the place in their own code, its line, then type and message."""
     if isinstance(error, RunFailed):
-        return blamed_in(error.traceback, f"{error.error_type}: {error.error_message}")
+        return blamed_in(error.traceback, typed(error.error_type, error.error_message))
     found = tracebacks.extract_tb(error.__traceback__)
     return _blamed([(each.filename, str(each.lineno), each.name, each.line) for each in found], told(error))
 

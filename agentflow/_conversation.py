@@ -100,8 +100,13 @@ class AgentResult(Generic[T]):
         """Return what a notebook shows: the answer, the calls of tools, and what it used."""
         calls = tuple((call.name, call.arguments) for call in self.tool_calls)
         tables = (Table("tool calls", ("tool", "arguments"), calls),) if calls else ()
-        text = self.output if isinstance(self.output, str) else to_json(self.output, indent=2, fallback=repr).decode()
+        text = self.output if isinstance(self.output, str) else _as_json(self.output)
         return bundle(Card("Answer", "", facts=(("used", spent(self.usage)),), tables=tables, text=text))
+
+
+def _as_json(output: object) -> str:
+    """Return JSON of anything, for a person to read."""
+    return to_json(output, indent=2, fallback=repr, bytes_mode="base64", inf_nan_mode="strings").decode()
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import pydantic_core
 
-from agentflow._run import storable, told
+from agentflow._run import storable, told, typed
 from agentflow.exceptions import RunCancelled, RunError, RunFailed, RunInterrupted, TooManyAttempts
 from agentflow.types import RunStatus
 
@@ -59,7 +59,7 @@ class Failure:
             return cls("unreadable", text, "")
 
     def __str__(self) -> str:
-        return f"{self.type}: {self.message}"
+        return typed(self.type, self.message)
 
 
 def ending_error(record: RunRecord, status: RunStatus) -> RunError | None:

@@ -12,7 +12,7 @@ from agentflow.types import RunStatus
 if TYPE_CHECKING:
     from agentflow.stores._base import RunRecord
 
-__all__ = ["CONTINUABLE", "Continuation", "annotate", "status_after", "storable", "told"]
+__all__ = ["CONTINUABLE", "Continuation", "annotate", "status_after", "storable", "told", "typed"]
 
 _LONGEST_TOLD: Final = 2000
 
@@ -62,7 +62,12 @@ def told(error: BaseException) -> str:
         message = "(it has no text)"
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return storable(f"{name}: {message}"[:_LONGEST_TOLD])
+    return storable(typed(name, message)[:_LONGEST_TOLD])
+
+
+def typed(kind: str, message: str) -> str:
+    """Return the type of an exception before its message, alone if there is none."""
+    return f"{kind}: {message}" if message else kind
 
 
 def storable(text: str) -> str:

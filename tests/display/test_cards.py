@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
 
-from agentflow import Agent, Context, cached_step, workflow
+from agentflow import Agent, AgentResult, Context, cached_step, workflow
+from agentflow._blame import blamed
 from agentflow._cards import Card, Table, bundle
 from agentflow._html import COLOURS, Markup, tag
 from agentflow.exceptions import RunFailed
+from agentflow.messages import Usage
 from agentflow.testing import ScriptedModel, fresh_store
 
 
@@ -82,6 +85,22 @@ def test_a_run_that_failed_shows_the_users_line():
 
 
 @workflow(session="demo")
+def rate_silently() -> int:
+    raise LookupError
+
+
+def test_an_error_without_a_message_is_its_type():
+    """No colon stands before nothing: in what is raised, in the events, and in what is shown of the run."""
+    run = rate_silently.start()
+    with pytest.raises(RunFailed, match=r"with LookupError: \.traceback says where") as caught:
+        run.result(timeout=10)
+
+    assert (caught.value.error_type, caught.value.error_message) == ("LookupError", "")
+    assert blamed(caught.value)[-1] == blamed(LookupError())[-1] == "LookupError"
+    assert text_of(rate_silently.session("demo").runs()[0]).endswith("\n  LookupError")
+
+
+@workflow(session="demo")
 def rate_badly() -> int:
     raise LookupError("no rate")
 
@@ -134,6 +153,13 @@ def test_a_step_shows_what_it_remembers(step, parts):
 def test_an_answer_shows_its_text():
     """And what it used."""
     assert text_of(Agent(ScriptedModel(["Hello!"])).run("Say hello")) == "Answer\n  used  1 request\nHello!"
+
+
+def test_an_answer_of_any_bytes_and_numbers_shows_itself():
+    """Also those that no JSON has: a cell does not fail for them."""
+    result = AgentResult({"picture": b"\xff", "share": math.nan}, (), Usage(), ())
+
+    assert text_of(result).endswith('{\n  "picture": "_w==",\n  "share": "NaN"\n}')
 
 
 def test_long_tables_are_cut_and_say_so():
