@@ -6,6 +6,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import attrs
+
+from agentflow._display._markdown import opening_after
 from agentflow._display._page import page
 from agentflow._display._screens import plain_text
 from agentflow._display._view import Words
@@ -33,6 +36,7 @@ class NotebookScreen:
         self._markdown = markdown
         self._show_time = show_time
         self._said: list[Said] = []
+        self._opening = ""  # of a block of code in which the words have stopped
         self._view: View | None = None
         self._handle: Any = None
         self._draw_at = 0.0
@@ -49,8 +53,12 @@ class NotebookScreen:
         for each in said:
             last = self._said[-1] if self._said else None
             if isinstance(each, Words) and isinstance(last, Words):
-                self._said[-1] = Words(last.text + each.text)
+                self._said[-1] = attrs.evolve(last, text=last.text + each.text)
+            elif isinstance(each, Words):
+                self._said.append(attrs.evolve(each, opening=self._opening))
             else:
+                if isinstance(last, Words):
+                    self._opening = opening_after(last.opening + last.text)
                 self._said.append(each)
         if time.monotonic() >= self._draw_at:
             self._draw()

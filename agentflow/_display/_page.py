@@ -42,7 +42,7 @@ def page(said: Sequence[Said], doing: Sequence[Doing], footer: str, *, markdown:
     parts = [_earlier(len(said) - _MOST)] if len(said) > _MOST else []
     for each in said[-_MOST:]:
         if isinstance(each, Words):
-            parts.append(_words(each.text, markdown=markdown))
+            parts.append(_words(each, markdown=markdown))
         else:
             parts.append(_line(each, show_time=show_time))
     parts += [_doing(each) for each in doing]
@@ -55,8 +55,9 @@ def _earlier(count: int) -> Markup:
     return tag("div", f"{count} earlier lines are left out", style=QUIET)
 
 
-def _words(text: str, *, markdown: bool) -> Markup:
-    inner = prose(text) if markdown else Markup(tag("div", text, style="white-space:pre-wrap"))
+def _words(words: Words, *, markdown: bool) -> Markup:
+    plain = "white-space:pre-wrap"
+    inner = prose(words.opening + words.text) if markdown else Markup(tag("div", words.text, style=plain))
     return tag("div", inner, style="margin:.5em 0;overflow-wrap:anywhere")
 
 

@@ -49,7 +49,7 @@ def _blocks(text: str) -> Iterator[Markup]:
             paragraph = []
         if found["text"] is not None:
             paragraph.append(found["text"])
-        else:
+        elif found["code"] != "":
             yield _block(found)
         end = found.end()
     if paragraph:

@@ -51,9 +51,15 @@ class Line:
 
 @attrs.frozen
 class Words:
-    """A piece of what the workflow yields."""
+    """A piece of what the workflow yields.
+
+    Attributes:
+        text: It.
+        opening: The line that opened the block of code in which it begins, if it was begun in an earlier piece.
+    """
 
     text: str
+    opening: str = ""
 
 
 Said: TypeAlias = Line | Words

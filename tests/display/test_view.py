@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import pytest
 
 from agentflow._display._markdown import Growing
+from agentflow._display._notebook import NotebookScreen
 from agentflow._display._prose import prose
 from agentflow._display._view import Line, View, Words
 from agentflow._words import duration, short
@@ -205,6 +209,54 @@ def test_markdown_is_finished_block_by_block(text, finished, size):
     assert "".join(growing.add(text[at : at + size]) for at in range(0, len(text), size)) == finished
     assert growing.tail(100, 80) == growing.end() == text[len(finished) :]
     assert growing.end() == ""
+
+
+@pytest.mark.parametrize(
+    ("pieces", "blocks"),
+    [
+        (["```py\na\n", "b\n```\n\n# c"], ["```py\na\n", "```py\nb\n```\n\n# c"]),
+        (["```py\na", "", "b"], ["```py\na", "", "```py\nb"]),
+        (["```py\na\n", "```\nb"], ["```py\na\n", "b"]),
+        (["```py\na\n```", "\n\nb"], ["```py\na\n```", "\n\nb"]),
+        (["a\n\n", "b"], ["a\n\n", "b"]),
+    ],
+    ids=["in code", "in a line", "at its end", "after it", "no code"],
+)
+def test_code_goes_on_below_a_line_that_is_shown_inside_of_it(pieces, blocks):
+    """What follows is in the same fence again, until that is closed."""
+    growing = Growing(markdown=True)
+
+    assert [growing.add(piece) + growing.end() for piece in pieces] == blocks
+
+
+def test_the_end_of_code_that_goes_on_is_drawn_as_what_it_is():
+    """Code in its fence; not the text after it; and nothing while there is none."""
+    growing = Growing(markdown=True)
+    growing.add("```py\na\n")
+    growing.end()
+
+    assert growing.tail(2, 40) == ""
+    growing.add("b")
+    assert growing.tail(2, 40) == "```py\nb"
+    growing.add("\n```\nc\nd\n")
+    assert growing.tail(2, 40) == "c\nd\n"
+
+
+@pytest.mark.parametrize("rest", ["y = '# no heading'\n```\n\n# End\n", "```\n\n# End\n"], ids=["more", "closed"])
+def test_code_goes_on_below_a_line_in_a_notebook(rest):
+    """As code, of which a page has none that is empty; as plain lines it stands as it came."""
+    screen, line = NotebookScreen(markdown=True, show_time=True), Line("done", "read", depth=1)
+    screen._draw_at = math.inf
+
+    screen.show([Words("```py\nx = 1\n"), line, line, Words(rest[:3]), Words(rest[3:])], View())
+
+    bundle = screen._repr_mimebundle_()
+    assert bundle["text/plain"] == f"```py\nx = 1\n| | read: done\n| | read: done\n{rest}"
+    assert re.findall("<pre[^>]*>(.*?)</pre>", bundle["text/html"], re.DOTALL) == [
+        "x = 1",
+        *(["y = &#x27;# no heading&#x27;"] if rest.startswith("y") else []),
+    ]
+    assert ">End</div>" in bundle["text/html"]
 
 
 def test_plain_text_is_finished_line_by_line():
