@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
 from inspect import Parameter, Signature
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from os import PathLike
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, TypeAdapter
 
+from agentflow._retry import seconds
 from agentflow.exceptions import ModelRetry, UsageError
 from agentflow.messages import ToolDefinition
 from agentflow.tools._base import Tool
@@ -27,6 +29,8 @@ from agentflow.tools._mcp_log import discreet, discreetly
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from agentflow.types import Duration
 
 __all__ = ["MCPServer"]
 
@@ -60,7 +64,7 @@ class MCPServer:
         connect_timeout: How many seconds it may take until it has told its tools: some commands install themselves first.
 
     Raises:
-        UsageError: If `server` can be none; if the extra is not installed, once it is connected.
+        UsageError: If `server` can be none, or a time is no duration; if the extra is not installed, once it is connected.
         ServerUnreachable: If the server cannot be reached, once it is connected; from a call of a tool, if it is gone.
     """
 
@@ -72,17 +76,15 @@ class MCPServer:
         headers: Mapping[str, str] | None = None,
         auth: object = None,
         prefix: str = "",
-        timeout: float = 30,
-        connect_timeout: float = 60,
+        timeout: Duration = 30,
+        connect_timeout: Duration = 60,
     ) -> None:
-        if isinstance(server, str) and not server.startswith(("http://", "https://")):
-            raise UsageError(
-                "MCPServer was given a text that is no address: write a command as a list, ['python', 'server.py']"
-            )
+        _check_server(server)
         if (headers or auth) and not isinstance(server, str):
             raise UsageError("headers= and auth= go with an address; a command is told its secrets by env=")
-        self._server, self._env, self._prefix, self._timeout = server, env, prefix, timeout
-        self._headers, self._auth, self._connect_timeout = headers, auth, connect_timeout
+        self._server, self._env, self._prefix, self._headers, self._auth = server, env, prefix, headers, auth
+        self._timeout = seconds(timeout, what="timeout")
+        self._connect_timeout = seconds(connect_timeout, what="connect_timeout")
         self._connection: _Connection | None = None
 
     def __repr__(self) -> str:
@@ -150,6 +152,27 @@ class MCPServer:
 
         checked = TypeAdapter[dict[str, Any]](Annotated[dict[str, Any], AfterValidator(checker_of(schema))])
         return Tool(call, definition, checked, _ANYTHING, acall, _Source(f"mcp {self._place} {found.name}"))
+
+
+def _check_server(server: object) -> None:
+    """Refuse what can be no server; what else an object is, the package knows."""
+    if isinstance(server, str):
+        if not server.startswith(("http://", "https://")):
+            raise UsageError(
+                "MCPServer was given a text that is no address: write a command as a list, ['python', 'server.py']"
+            )
+        return
+    if isinstance(server, Sequence) and not isinstance(server, bytes | bytearray):
+        parts = tuple(cast("Sequence[object]", server))
+        if parts and parts[0] and all(isinstance(part, str) for part in parts):
+            return
+        # Not shown: what stands in a command may be a secret.
+        raise UsageError("MCPServer was given no command: write a list of texts, ['python', 'server.py']")
+    if server is None or isinstance(server, int | float | bytes | bytearray | Mapping | set | PathLike):
+        raise UsageError(
+            f"MCPServer was given a {type(server).__name__}, which is no server: write a command as a list, "
+            "['python', 'server.py'], or an address, 'https://...'"
+        )
 
 
 class _Source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -310,3 +311,29 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(UsageError, match=r"agentflow-workflows\[mcp\]"), MCPServer(["x"]):
         pass
+
+
+@pytest.mark.parametrize(
+    ("server", "options", "said"),
+    [
+        ("python server.py", {}, "write a command as a list"),
+        ([], {}, "write a list of texts"),
+        ([""], {}, "write a list of texts"),
+        ([1, 2], {}, "write a list of texts"),
+        (["python", Path("server.py")], {}, "write a list of texts"),
+        (None, {}, "a NoneType, which is no server: write a command as a list"),
+        (b"https://a.example", {}, "a bytes, which is no server"),
+        (Path("server.py"), {}, "Path, which is no server"),
+        ({"command": "python"}, {}, "a dict, which is no server"),
+        (["python"], {"timeout": "a"}, "timeout is 'a'; it takes a number of seconds or a timedelta"),
+        (["python"], {"timeout": -1}, "timeout is -1; it takes"),
+        (["python"], {"timeout": None}, "timeout is None; it takes"),
+        (["python"], {"connect_timeout": "a"}, "connect_timeout is 'a'; it takes"),
+        (["python"], {"connect_timeout": -1}, "connect_timeout is -1; it takes"),
+    ],
+    ids=repr,
+)
+def test_what_can_be_no_server_is_refused_where_it_is_written(server: Any, options: dict[str, Any], said: str) -> None:
+    """Not once it is connected, by an error of somebody else's; the message says what to write."""
+    with pytest.raises(UsageError, match=re.escape(said)):
+        MCPServer(server, **options)
