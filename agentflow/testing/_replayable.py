@@ -19,6 +19,7 @@ from agentflow._fingerprint import CodeVersion
 from agentflow._keys import arguments_parts, parts_digest
 from agentflow._loading import workflow_of
 from agentflow._memo import Remembered
+from agentflow._registry import learn_types
 from agentflow._remembered_answers import read_answer
 from agentflow._serialization import StaleValue
 from agentflow._step import Step
@@ -119,6 +120,7 @@ def replayable(run: Run, store: Store) -> Replayable:
     Raises:
         UsageError: If it cannot be replayed: it did not complete, a step of it failed, its arguments are not stored, or its code is not imported.
     """
+    learn_types()
     if run.status is not RunStatus.COMPLETED:
         raise UsageError(
             f"run {run.id} is {run.status.value}: only a completed run has a result that a test can expect"

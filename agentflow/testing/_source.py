@@ -6,11 +6,13 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import itertools
 import math
 import pathlib
 import re
 import sys
 import uuid
+import zoneinfo
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -30,6 +32,10 @@ _WORDS: Final = re.compile(r"[^\n]*?(?:\n|\s(?=\S)|$)")
 _PLAIN: Final = (bool, int, bytes, type(None))
 _BY_TEXT: Final = (decimal.Decimal, uuid.UUID)
 _MOMENTS: Final = (dt.datetime, dt.date, dt.time, dt.timedelta)
+# What a test says by itself: nothing else is imported by such a name.
+_OWN_NAMES: Final = frozenset(
+    {"asyncio", "datetime", "frozenset", "items", "iter", "next", "result", "scripted_model", "set", "value"}
+)
 
 
 class Unwritable(Exception):  # noqa: N818 - an answer, not a failure: what it is of is then left out
@@ -66,37 +72,51 @@ class Imports:
     """The imports that a module needs."""
 
     def __init__(self) -> None:
-        self._names: defaultdict[str, set[str]] = defaultdict(set)
+        self._names: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._whole: set[str] = set()
+        self._taken = set(_OWN_NAMES)
 
     def add(self, module: str, qualname: str) -> str:
-        """Have a name imported and return how it is written.
+        """Have a name imported and return how it is written: where another module's has the name already, it gets a number.
 
         Raises:
             Unwritable: If it cannot be imported.
         """
         if "<" in qualname or module == "__main__":
             raise Unwritable(f"{qualname} is not at the top of a module")
-        self._names[module].add(qualname.partition(".")[0])
-        return qualname
+        name, dot, inside = qualname.partition(".")
+        names = self._names[module]
+        if name not in names:
+            names[name] = self._free(name)
+        return f"{names[name]}{dot}{inside}"
+
+    def _free(self, name: str) -> str:
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        found = next(each for each in itertools.chain([name], numbered) if each not in self._taken)
+        self._taken.add(found)
+        return found
 
     def module(self, name: str) -> None:
-        """Have a whole module imported."""
-        self._names[name].add("")
+        """Have a whole module of the standard library imported: one whose name nothing else is given."""
+        assert name in _OWN_NAMES
+        self._whole.add(name)
 
     def text(self) -> str:
         """Return the import statements, those of the standard library first."""
         standard = {module for module in self._names if module.partition(".")[0] in sys.stdlib_module_names}
-        blocks = [self._statements(standard), self._statements(self._names.keys() - standard)]
+        whole = "\n".join(f"import {module}" for module in sorted(self._whole))
+        first = "\n".join(filter(None, [whole, self._statements(standard)]))
+        blocks = [first, self._statements(self._names.keys() - standard)]
         return "\n\n".join(filter(None, blocks))
 
     def _statements(self, modules: AbstractSet[str]) -> str:
-        chosen = [(module, self._names[module]) for module in sorted(modules)]
-        whole = [f"import {module}" for module, names in chosen if "" in names]
-        some = [(module, sorted(names - {""})) for module, names in chosen if names - {""}]
-        return "\n".join([*whole, *(laid_out(f"from {module} import ", _imported(names)) for module, names in some)])
+        return "\n".join(
+            laid_out(f"from {module} import ", _imported(self._names[module])) for module in sorted(modules)
+        )
 
 
-def _imported(names: list[str]) -> Node:
+def _imported(written: Mapping[str, str]) -> Node:
+    names = [name if name == each else f"{name} as {each}" for name, each in sorted(written.items())]
     node = _Group("(", tuple(("", name) for name in names), ")")
     return ", ".join(names) if len(str(node)) <= _WIDTH - _FROM else node
 
@@ -127,8 +147,15 @@ class Writer:
         if cls in (list, tuple, dict, set, frozenset):
             return self._collection(value)
         if isinstance(value, enum.Enum):
-            return f"{self.imports.add(cls.__module__, cls.__qualname__)}.{value.name}"
+            return self._member(value)
         return self._made(value, cls)
+
+    def _member(self, value: enum.Enum) -> Node:
+        cls = type(value)
+        written = self.imports.add(cls.__module__, cls.__qualname__)
+        if value.name in cls.__members__ and value.name.isidentifier():
+            return f"{written}.{value.name}"
+        return f"{written}({self.write(value.value)})"  # several flags at once, or none
 
     def _collection(self, value: Any) -> Node:
         match value:
@@ -152,8 +179,7 @@ class Writer:
         if cls in _BY_TEXT:
             return f"{self.imports.add(cls.__module__, cls.__name__)}({_quoted(str(value))})"
         if cls in _MOMENTS:
-            self.imports.module("datetime")
-            return repr(value)
+            return self._moment(value)
         if isinstance(value, pathlib.PurePath):
             return f"{self.imports.add('pathlib', cls.__name__)}({_quoted(str(value))})"
         fields = _fields(value)
@@ -161,6 +187,20 @@ class Writer:
             raise Unwritable(f"a {cls.__qualname__} cannot be written as source")
         name = self.imports.add(cls.__module__, cls.__qualname__)
         return _Group(f"{name}(", tuple((f"{field}=", self.write(each)) for field, each in fields.items()), ")")
+
+    def _moment(self, value: Any) -> Node:
+        self.imports.module("datetime")
+        if not isinstance(value, dt.datetime | dt.time) or value.tzinfo is None:
+            return repr(value)
+        return f"{repr(value.replace(tzinfo=None))[:-1]}, tzinfo={self._zone(value.tzinfo)})"
+
+    def _zone(self, zone: dt.tzinfo) -> str:
+        if isinstance(zone, zoneinfo.ZoneInfo) and zone.key:
+            return f"{self.imports.add('zoneinfo', 'ZoneInfo')}({_quoted(zone.key)})"
+        offset = zone.utcoffset(None)
+        if offset is None:
+            raise Unwritable(f"a time zone of {type(zone).__qualname__} cannot be written as source")
+        return repr(dt.timezone(offset))  # other classes of fixed offsets, such as pydantic's, give equal times
 
 
 def _fields(value: Any) -> Mapping[str, Any] | None:

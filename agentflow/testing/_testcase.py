@@ -90,9 +90,9 @@ class _Module:
             if isinstance(part, TextPart) or (isinstance(part, ToolCall) and part.name == OUTPUT_TOOL):
                 parts.append(self._writer.write(part.text if isinstance(part, TextPart) else part.arguments))
             elif isinstance(part, ToolCall):
-                self._imports.add("agentflow.messages", "ToolCall")
+                made = self._imports.add("agentflow.messages", "ToolCall")
                 name, arguments = self._writer.write(part.name), self._writer.write(part.arguments)
-                parts.append(called("ToolCall", name=name, arguments=arguments))
+                parts.append(called(made, name=name, arguments=arguments))
         return parts[0] if len(parts) == 1 else listed(parts)
 
     def _replaced(self, replay: StepReplay) -> str:
@@ -102,8 +102,7 @@ class _Module:
         except Unwritable as why:
             self._runs_as_it_is(replay.step, str(why))
             return ""
-        self._imports.add(_TESTING, "replace_step")
-        return f"replace_step({self._imported(replay.step)}, {how})"
+        return f"{self._imports.add(_TESTING, 'replace_step')}({self._imported(replay.step)}, {how})"
 
     def _replacement(self, replay: StepReplay) -> str:
         assert replay.given
@@ -114,7 +113,7 @@ class _Module:
         taken, found = self._choice(replay, values)
         if not returns:
             return f"lambda {taken}: {found}"
-        name = f"replayed_{step.fn.__name__}"
+        name = f"replayed_{self._imported(step)}"
         lines = f"items, value = {found}", "yield from items", "return value"
         self._constants.append("\n    ".join([f"\ndef {name}({taken}):", *lines]) + "\n")
         return name
@@ -212,8 +211,7 @@ class _Module:
                 self._runs_as_it_is(replay.step, replay.why)
 
     def _counted(self, verb: str, replay: StepReplay, times: int) -> str:
-        self._imports.add(_TESTING, verb)
-        return f"{verb}({self._imported(replay.step)}, times={times})"
+        return f"{self._imports.add(_TESTING, verb)}({self._imported(replay.step)}, times={times})"
 
     def _imported(self, thing: Any) -> str:
         module, name, _ = found_at(type(thing), thing.name)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import enum
 import os
 import subprocess
 import sys
+import zoneinfo
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from agentflow.testing._recordings import Masking
 from agentflow.testing._source import Imports, Unwritable, Writer, laid_out
@@ -164,6 +168,47 @@ def local():
     return hidden
 '''
 
+TWINS = """
+from dataclasses import dataclass
+from enum import Enum
+
+import other
+from agentflow import cached_step, workflow
+
+class Tone(Enum):
+    DRY = "dry"
+
+@dataclass
+class Size:
+    width: int
+
+@cached_step
+def fetch(url: str) -> str:
+    return "A" + url
+
+@cached_step
+def numbers(n: int):
+    yield n
+    return "A"
+
+@workflow
+def both(tone: Tone, size: Size):
+    return fetch("q") + other.fetch("q") + (yield from numbers(1)) + (yield from other.numbers(1))
+"""
+
+OTHER = """
+from agentflow import cached_step
+
+@cached_step
+def fetch(url: str) -> str:
+    return "B" + url
+
+@cached_step
+def numbers(n: int):
+    yield n + 1
+    return "B"
+"""
+
 MAKE = """
 import asyncio, contextlib, datetime as dt, sys
 import flows
@@ -194,6 +239,8 @@ with contextlib.suppress(ValueError):
     flows.fails(1)
 flows.named(1)
 flows.local()(1)
+import twins
+list(twins.both(twins.Tone.DRY, twins.Size(3)))
 """
 
 
@@ -202,6 +249,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose program has run, by a store on disk."""
     project = tmp_path_factory.mktemp("project")
     (project / "flows.py").write_text(FLOWS)
+    (project / "twins.py").write_text(TWINS)
+    (project / "other.py").write_text(OTHER)
     (project / "make.py").write_text(MAKE)
     (project / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     done = program(project, "make.py")
@@ -379,6 +428,67 @@ def test_a_file_that_is_there_is_not_overwritten(made: Path, written: dict[str, 
     compile(said.stdout, "said", "exec")
     assert "assert result == 1" in said.stdout
     assert made_by(made, "flows:odds", modules=()).returncode == 1
+
+
+def test_a_call_that_takes_classes_and_steps_of_one_name_is_replayed(made: Path):
+    """The classes are learnt before the call is read; the second of a name is imported by another, and replaced too."""
+    path = made / "test_both.py"
+
+    done = made_by(made, "twins:both", "--output", path.name, modules=("--import", "twins"))
+    assert done.returncode == 0, done.stderr
+    text = path.read_text()
+    for module in ("twins", "other"):
+        source = made / f"{module}.py"
+        source.write_text(source.read_text().replace("url: str) -> str:", "url: str) -> str:\n    raise OSError"))
+    passed = program(made, "-m", "pytest", "-q", "-p", "agentflow._pytest_plugin", "-p", "no:cacheprovider", path.name)
+    path.unlink()
+
+    assert "(Tone.DRY, Size(width=3))" in text
+    assert "from other import fetch as fetch_2, numbers as numbers_2" in text
+    assert passed.returncode == 0, passed.stdout
+
+
+class Perm(enum.Flag):
+    R = 1
+    W = 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        TypeAdapter(dt.datetime).validate_json('"2026-01-01T00:00:00Z"'),
+        TypeAdapter(dt.datetime).validate_json('"2026-01-01T00:00:00+05:30"'),
+        dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Oslo")),
+        dt.time(1, 2, tzinfo=dt.timezone(dt.timedelta(hours=-1))),
+        [dt.date(2026, 1, 1), dt.timedelta(1), dt.datetime(2026, 1, 1), dt.time(1)],
+        [Perm.R, Perm.R | Perm.W, Perm(0)],
+    ],
+    ids=repr,
+)
+def test_times_and_flags_come_back(value: object):
+    """With the imports that they need, also where a step has the name of a module or of another class."""
+    imports = Imports()
+    imports.add("os", "datetime")
+    imports.add("pathlib", "Perm")
+    source = laid_out("value = ", Writer(imports, Masking(()).text).write(value))
+    needed = "\n".join(line for line in imports.text().splitlines() if "from os" not in line and "pathlib" not in line)
+    found: dict[str, object] = {}
+
+    exec(f"{needed}\n{source}", found)
+
+    assert found["value"] == value
+    assert repr(found["value"]).partition("tzinfo")[0] == repr(value).partition("tzinfo")[0]
+
+
+def test_a_zone_that_says_nothing_of_itself_is_refused():
+    """What is not the same at every time, and has no name."""
+
+    class Moving(dt.tzinfo):
+        def utcoffset(self, when: dt.datetime | None) -> dt.timedelta | None:
+            return when and dt.timedelta(hours=when.day)
+
+    with pytest.raises(Unwritable, match="a time zone of "):
+        Writer(Imports(), Masking(()).text).write(dt.datetime(2026, 1, 1, tzinfo=Moving()))
 
 
 def test_values_that_would_not_come_back_are_refused():
