@@ -27,11 +27,11 @@ from agentflow._stored_call import StoredCall
 from agentflow._workflow import Workflow
 from agentflow.events import ModelAnswered
 from agentflow.exceptions import UsageError
-from agentflow.stores._base import EntryFilter
+from agentflow.stores._base import EntryFilter, RunFilter
 from agentflow.types import RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 
     from agentflow._run_steps import RunStep
     from agentflow._runs import Run
@@ -92,6 +92,7 @@ class Replayable:
         steps: Its steps, in the order in which they were first called.
         answers: What the models answered to the steps that run as they did, and to the body, in order.
         uses_tools: Whether the body's models called tools, which are called again.
+        left_state: The keys of the state that earlier runs of its session, or of its children's, may have set.
     """
 
     workflow: Workflow[..., Any]
@@ -101,6 +102,7 @@ class Replayable:
     steps: Sequence[StepReplay]
     answers: Sequence[ModelResponse]
     uses_tools: bool
+    left_state: Sequence[str]
 
 
 @attrs.frozen
@@ -142,6 +144,7 @@ def replayable(run: Run, store: Store) -> Replayable:
         steps=replays,
         answers=[answer.response for answer in answers if answer.step not in dropped],
         uses_tools=any(answer.calls_tools for answer in answers if not answer.step),
+        left_state=_left_state({each.id for each in family}, store),
     )
 
 
@@ -149,6 +152,18 @@ def _family(run: Run) -> Iterator[Run]:
     yield run
     for child in run.children():
         yield from _family(child)
+
+
+def _left_state(family: AbstractSet[str], store: Store) -> list[str]:
+    """Return the keys of the state of the sessions that had run before: what was in them then is not recorded."""
+    records = sorted((record for record in map(store.run, family) if record), key=lambda each: each.started_at)
+    began = {(each.workflow, each.session_id): each.started_at for each in records}
+    keys = dict[str, None]()
+    for (workflow, session_id), at in began.items():
+        runs = store.runs(RunFilter(workflow=workflow, session_id=session_id))
+        if any(run.started_at <= at and run.id not in family for run in runs):
+            keys |= dict.fromkeys(store.state_keys(workflow, session_id))
+    return list(keys)
 
 
 def _answers(run: Run, store: Store) -> Iterator[_Answer]:

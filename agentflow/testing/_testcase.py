@@ -54,6 +54,8 @@ class _Module:
         replaced = [
             line for step in self._case.steps if step.given is not None for line in [self._replaced(step)] if line
         ]
+        if self._case.left_state:
+            self._remarks.append(self._missing_state())
         body = [*self._scripting(), *self._calling(replaced), "", *self._asserting()]
         fixture = "scripted_model" if self._case.answers else ""
         test = [
@@ -67,6 +69,13 @@ class _Module:
         run = self._case.run
         name = run.workflow.encode("unicode_escape").decode().replace('"', "'")
         return f'"""Run {run.id[:12]} of {name} replayed without a network; made by `agentflow testcase`, and yours to change."""'
+
+    def _missing_state(self) -> str:
+        keys = ", ".join(str(self._writer.write(key)) for key in self._case.left_state)
+        return (
+            "The state begins empty, but earlier runs of the session may have left something in it, which is not recorded: "
+            f"if the workflow reads it, set it first ({keys})."
+        )
 
     # What answers
 

@@ -157,6 +157,11 @@ def caught(n: int) -> int:
 def fails(n: int) -> int:
     return breaks(n)
 
+@workflow(session=lambda session: session)
+def counted(ctx: Context, session: str) -> int:
+    ctx.state["count"] = ctx.state.get("count", 0) + 1
+    return ctx.state["count"]
+
 @workflow(name="odd \\"\\"\\" name\\n")
 def named(n: int) -> int:
     return n
@@ -238,6 +243,8 @@ flows.caught(1)
 with contextlib.suppress(ValueError):
     flows.fails(1)
 flows.named(1)
+for session in ("one", "two", "one"):
+    flows.counted(session)
 flows.local()(1)
 import twins
 list(twins.both(twins.Tone.DRY, twins.Size(3)))
@@ -415,6 +422,21 @@ def test_a_run_that_cannot_be_replayed_is_refused(made: Path, workflow: str, sai
     assert done.returncode == 1
     assert said in done.stderr
     assert done.stdout == ""
+
+
+def test_state_that_earlier_runs_left_is_told(made: Path):
+    """It is not recorded, so the test begins without; the first run of a session began without it too."""
+    from agentflow import list_runs
+
+    runs = list_runs(workflow="flows:counted", store=made / ".agentflow")
+    texts = [program(made, "-m", "agentflow._cli", "testcase", run.id[:14], "--import", "flows").stdout for run in runs]
+
+    assert ["assert result == 2" in text for text in texts] == [True, False, False]
+    assert ['if the workflow reads it, set it first ("count").\ndef test_counted():' in text for text in texts] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_file_that_is_there_is_not_overwritten(made: Path, written: dict[str, str]):
