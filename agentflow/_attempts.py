@@ -10,7 +10,7 @@ import errno
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from agentflow._clock import monotonic
+from agentflow._clock import Deadline, in_force
 from agentflow._drive import Ask, Commit, Perform, Rest, Until, unwrapped
 from agentflow._explain import begin_execution
 from agentflow._flights import queueing
@@ -74,7 +74,7 @@ class Attempts:
         self._retries = Retries(call.spec.retry) if call.spec.retry else None
         self._attempt = 0
         self._began = time.monotonic()
-        self._attempt_deadline: float | None = None
+        self._attempt_deadline: Deadline | None = None
 
     # Places
 
@@ -126,7 +126,7 @@ class Attempts:
         call, spec = self.call, self.call.spec
         self._attempt += 1
         if spec.retry and spec.retry.timeout is not None:
-            self._attempt_deadline = monotonic() + spec.retry.timeout
+            self._attempt_deadline = Deadline(spec.retry.timeout, in_force())
         frame = Frame(
             home=call.home,
             state=call.caller.state,
@@ -162,7 +162,7 @@ class Attempts:
         """
         if self._attempt_deadline is None:
             return None
-        left = self._attempt_deadline - monotonic()
+        left = self._attempt_deadline.left
         if left <= 0:
             raise self._too_late()
         return left
@@ -170,7 +170,7 @@ class Attempts:
     def _too_late(self) -> StepTimeout:
         """Return the error for the limit that was passed first: of the attempt, or of the whole call."""
         retry = self.call.spec.retry
-        of_attempt = self._attempt_deadline is not None and monotonic() >= self._attempt_deadline
+        of_attempt = self._attempt_deadline is not None and self._attempt_deadline.left <= 0
         return self.call.too_late(retry.timeout if retry and of_attempt else None)
 
     def _one(self, frame: Frame, attempt: Callable[[Frame], Any]) -> Generator[Ask, None, Any]:

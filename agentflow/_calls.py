@@ -12,7 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agentflow._body_state import BodyState
-from agentflow._clock import monotonic, wall_time
+from agentflow._clock import Deadline, in_force, wall_time
 from agentflow._detail import Counted, Detail
 from agentflow._drive import Ask, Pause
 from agentflow._flights import waiting_for
@@ -79,7 +79,7 @@ class StepCall:
         self.key = self._key()
         self._stream = (spec.name, self.key)
         self._name = "" if self.key else uuid.uuid4().hex
-        self._deadline: float | None = None
+        self._deadline: Deadline | None = None
         self._own_timeouts: list[StepTimeout] = []
         self._has_lock = False
 
@@ -167,7 +167,7 @@ class StepCall:
     def start(self) -> None:
         """Let its time run from now on."""
         if self.spec.timeout is not None:
-            self._deadline = monotonic() + self.spec.timeout
+            self._deadline = Deadline(self.spec.timeout, in_force())
 
     @property
     def is_settled(self) -> bool:
@@ -197,7 +197,7 @@ class StepCall:
         """
         if self._deadline is None:
             return None
-        left = self._deadline - monotonic()
+        left = self._deadline.left
         if left <= 0:
             raise self.too_late()
         return left
@@ -205,7 +205,7 @@ class StepCall:
     @property
     def is_late(self) -> bool:
         """Whether it has taken longer than it may."""
-        return self._deadline is not None and monotonic() >= self._deadline
+        return self._deadline is not None and self._deadline.left <= 0
 
     def too_late(self, seconds: float | None = None) -> StepTimeout:
         """Return the error of a call, or of an attempt, that took too long."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Clock",
+    "Deadline",
     "Limit",
     "asleep",
     "in_force",
@@ -48,6 +50,11 @@ class Clock(Protocol):
 
 
 _clocks: Final[list[Clock]] = []
+# Of each clock that was taken away: by which one its deadlines go on, and how much later that one was.
+_heirs: Final[weakref.WeakKeyDictionary[Clock, tuple[Clock | None, float]]] = weakref.WeakKeyDictionary()
+_ROUNDING: Final = (
+    1e-6  # seconds that are nothing: a clock that is moved to a deadline may miss it by the rounding of floats
+)
 
 
 def put_in_force(clock: Clock) -> None:
@@ -57,6 +64,8 @@ def put_in_force(clock: Clock) -> None:
 
 def taken_away(clock: Clock) -> None:
     """Have it go by the clock before, or by the system's."""
+    heir = next((each for each in reversed(_clocks) if each is not clock), None)
+    _heirs[clock] = heir, _now(heir) - clock.monotonic()
     _clocks.remove(clock)
 
 
@@ -72,7 +81,11 @@ def wall_time() -> float:
 
 def monotonic() -> float:
     """Return the time in seconds, for deadlines."""
-    return _clocks[-1].monotonic() if _clocks else time.monotonic()
+    return _now(in_force())
+
+
+def _now(clock: Clock | None) -> float:
+    return time.monotonic() if clock is None else clock.monotonic()
 
 
 def rest(seconds: float) -> bool:
@@ -95,6 +108,32 @@ async def asleep(seconds: float) -> None:
     await asyncio.sleep(0 if rest(seconds) else seconds)
 
 
+class Deadline:
+    """A moment by a clock. Once that is in force no more, what was left then is left by the clock in force after it.
+
+    Args:
+        seconds: How far away it is.
+        clock: The clock; None for the system's.
+
+    Attributes:
+        when: The moment, by the `monotonic` of the clock.
+    """
+
+    def __init__(self, seconds: float, clock: Clock | None) -> None:
+        self._clock = clock
+        self.when = _now(clock) + seconds
+
+    @property
+    def left(self) -> float:
+        """The seconds to it; zero or less if it is past."""
+        clock, when = self._clock, self.when
+        while clock is not None and clock not in _clocks:
+            clock, later = _heirs[clock]
+            when += later
+        left = when - _now(clock)
+        return 0.0 if abs(left) < _ROUNDING else left
+
+
 class Limit:
     """Lets the code of a block take only so long, as `asyncio.timeout` does, by the clock in force.
 
@@ -105,7 +144,7 @@ class Limit:
     def __init__(self, seconds: float | None) -> None:
         self._clock = None if seconds is None else in_force()
         self._scope = asyncio.timeout(seconds if self._clock is None else None)
-        self._deadline = monotonic() + (seconds or 0.0)
+        self._deadline = Deadline(seconds or 0.0, self._clock)
         self._is_over = self._is_late = False
         self._call_off: Callable[[], None] = lambda: None
 
@@ -117,11 +156,11 @@ class Limit:
         await self._scope.__aenter__()
         if self._clock is not None:
             loop = asyncio.get_running_loop()
-            self._call_off = self._clock.call_at(self._deadline, lambda: self._reached(loop))
+            self._call_off = self._clock.call_at(self._deadline.when, lambda: self._reached(loop))
 
     def _reached(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take in, in whatever thread, that the clock has come to the deadline, or is in force no more."""
-        left = self._deadline - monotonic()
+        left = self._deadline.left
         self._is_late = left <= 0
         loop.call_soon_threadsafe(self._end_in, max(0.0, left))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 
-from agentflow._clock import in_force, monotonic
+from agentflow._clock import Deadline, in_force
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,15 +130,15 @@ class _Race:
     def __init__(self, future: Future[Any], clock: Clock, seconds: float) -> None:
         self.decided: Future[None] = Future()
         self.is_lost = False
-        self._deadline = clock.monotonic() + seconds
+        self._deadline = Deadline(seconds, clock)
         self._mutex = threading.Lock()
         future.add_done_callback(lambda _: self._decide(lost=False))
-        self._call_off = clock.call_at(self._deadline, lambda: self._decide(lost=self.left <= 0))
+        self._call_off = clock.call_at(self._deadline.when, lambda: self._decide(lost=self.left <= 0))
 
     @property
     def left(self) -> float:
-        """The seconds to the deadline, by the clock that is in force now."""
-        return self._deadline - monotonic()
+        """The seconds to the deadline."""
+        return self._deadline.left
 
     def _decide(self, *, lost: bool) -> None:
         with self._mutex:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import threading
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, Self
 
 import attrs
@@ -16,7 +18,6 @@ from agentflow.exceptions import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
     from types import TracebackType
 
     from agentflow.types import Duration
@@ -57,17 +58,17 @@ class VirtualClock:
     ```
 
     Args:
-        start: When it begins: now, if not given.
+        start: When it begins, a `datetime` with its zone: now, if not given.
 
     Attributes:
         pauses: The seconds of each pause between attempts so far.
 
     Raises:
-        UsageError: If `start` has no time zone.
+        UsageError: If `start` is no `datetime`, or has no time zone.
     """
 
     def __init__(self, start: datetime | None = None) -> None:
-        if start is not None and start.tzinfo is None:
+        if start is not None and (not isinstance(start, datetime) or start.tzinfo is None):
             raise UsageError(
                 f"VirtualClock(start={start!r}): give a time with its zone, such as datetime(..., tzinfo=UTC)"
             )
@@ -111,9 +112,12 @@ class VirtualClock:
             duration: Seconds or a `timedelta`.
 
         Raises:
-            UsageError: If it is none, or negative: time does not go back.
+            UsageError: If it is none, without an end, or negative: time does not go back.
         """
-        self._move_to(self.monotonic() + seconds(duration, what="advance()"))
+        by = seconds(duration, what="advance()")
+        if math.isinf(by):
+            raise UsageError(f"advance({by!r}): no clock comes to a time without an end; give a number of seconds")
+        self._move_to(self.monotonic() + by)
 
     def rest(self, seconds: float) -> None:
         """Move it by a pause, which is noted in `pauses`."""

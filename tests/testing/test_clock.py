@@ -342,6 +342,63 @@ def test_the_end_of_the_block_is_no_timeout(step: Step[Any, Any]):
         assert run.result(timeout=10) == [1]
 
 
+@pytest.mark.parametrize("step", [plain, awaited], ids=lambda step: step.fn.__name__)
+def test_what_was_left_by_a_clock_is_left_after_it(step: Step[Any, Any]):
+    """However far ahead it was: what it was moved by before is not waited for."""
+    begun, go_on = threading.Event(), threading.Event()
+    short = step.with_options(timeout=0.3, retry=RetryPolicy(attempts=1))
+
+    def wait(n: int) -> list[int]:
+        begun.set()
+        go_on.wait(10)
+        return [n]
+
+    async def await_it(n: int) -> list[int]:
+        return await asyncio.to_thread(wait, n)
+
+    @workflow(name="left ahead")
+    async def left_ahead(n: int) -> list[int]:
+        return await short.acall(n)
+
+    with replace_step(step, wait if step is plain else await_it):
+        with VirtualClock() as clock:
+            clock.advance(HOUR)
+            run = left_ahead.start(1)
+            assert begun.wait(10)
+        try:
+            with pytest.raises(Exception, match="longer than 0.3 s"):
+                run.result(timeout=5)
+        finally:
+            go_on.set()
+
+
+@pytest.mark.parametrize("step", [plain, awaited], ids=lambda step: step.fn.__name__)
+def test_a_clock_behind_a_clock_times_nothing_out(step: Step[Any, Any]):
+    """That the outer one is further on is no time that passed."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(n: int) -> list[int]:
+        begun.set()
+        assert go_on.wait(10)
+        return [n]
+
+    async def await_it(n: int) -> list[int]:
+        return await asyncio.to_thread(wait, n)
+
+    @workflow(name="left behind")
+    async def left_behind(n: int) -> list[int]:
+        return await step.acall(n)
+
+    with replace_step(step, wait if step is plain else await_it), VirtualClock() as outer:
+        outer.advance(HOUR)
+        with VirtualClock() as inner:
+            run = left_behind.start(1)
+            assert begun.wait(10)
+            inner.advance(3)
+        go_on.set()
+        assert run.result(timeout=10) == [1]
+
+
 def test_pauses_of_many_at_once_are_heard(clock: VirtualClock):
     """In threads: each gets over its failures, and none sleeps."""
 
@@ -365,3 +422,8 @@ def test_mistakes_are_told(clock: VirtualClock):
         clock.advance(-1)
     with pytest.raises(UsageError, match="give a time with its zone"):
         VirtualClock(datetime(2030, 1, 1))
+    for start in ("2020", 5):
+        with pytest.raises(UsageError, match="give a time with its zone"):
+            VirtualClock(start)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - that is the claim
+    with pytest.raises(UsageError, match=r"advance\(inf\)"):
+        clock.advance(float("inf"))
