@@ -20,7 +20,6 @@ __all__ = [
     "Limit",
     "asleep",
     "in_force",
-    "monotonic",
     "put_in_force",
     "rest",
     "sleep",
@@ -77,11 +76,6 @@ def in_force() -> Clock | None:
 def wall_time() -> float:
     """Return the time in seconds since the epoch."""
     return _clocks[-1].time() if _clocks else time.time()
-
-
-def monotonic() -> float:
-    """Return the time in seconds, for deadlines."""
-    return _now(in_force())
 
 
 def _now(clock: Clock | None) -> float:

@@ -9,7 +9,7 @@ import attrs
 import pydantic_core
 
 from agentflow._budget import Budget, least
-from agentflow._clock import monotonic
+from agentflow._clock import Deadline, in_force
 from agentflow._drive import Ask, Pause, drive
 from agentflow._usage import Usage
 from agentflow.stores._base import RunFilter
@@ -54,7 +54,7 @@ class Account:
         self._budget = budget
         self._around = around
         self._usage = earlier.usage if earlier else None  # made when it is asked for: most runs ask no model
-        self._began = monotonic() - (earlier.seconds if earlier else 0.0)
+        self._began = Deadline(-earlier.seconds if earlier else 0.0, in_force())
         # A finalizer of a stream may be the one who adds, while its own thread is in here: hence RLock.
         self._mutex = threading.RLock()
 
@@ -71,7 +71,7 @@ class Account:
     @property
     def seconds(self) -> float:
         """How long the run has been executed, in all attempts."""
-        return monotonic() - self._began
+        return -self._began.left
 
     def add(self, usage: Usage) -> None:
         """Count what a request has used."""

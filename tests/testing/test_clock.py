@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -242,6 +243,27 @@ def test_a_budget_of_seconds_is_spent(clock: VirtualClock):
 
     with pytest.raises(BudgetExceeded):
         bounded()
+
+
+def test_the_seconds_of_a_budget_go_on_after_a_clock():
+    """What the clock was moved by is spent once it is left; what it was moved by before the run is not."""
+
+    @workflow(name="bounded after", budget=Budget(seconds=60))
+    def bounded(ctx: Context, seconds: float) -> None:
+        with VirtualClock() as inner:
+            inner.advance(HOUR)
+        ctx.check()
+        outer.advance(seconds)
+        outer.__exit__(None, None, None)
+        ctx.check()
+
+    for seconds, is_spent in ((59, False), (61, True)):
+        with fresh_store(), contextlib.ExitStack() as left:
+            outer = VirtualClock().__enter__()
+            outer.advance(HOUR)
+            if is_spent:
+                left.enter_context(pytest.raises(BudgetExceeded))
+            bounded(seconds)
 
 
 def test_a_run_becomes_too_old_to_be_continued(clock: VirtualClock):
