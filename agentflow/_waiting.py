@@ -6,19 +6,19 @@ A `concurrent.futures.Future` is that thing; awaiting it here never cancels it, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import attrs
 
 from agentflow._clock import Deadline, in_force
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from agentflow._clock import Clock
 
@@ -47,31 +47,17 @@ def wait(
         real: Whether the seconds are real ones, also where a test has a clock of its own.
         begin: Called once the time runs: begins what fulfils the future.
     """
-    if timeout is not None and not real and (clock := in_force()) is not None:
-        with _Race(future, clock, timeout) as race:
-            begin()
-            while not race.decided.done():
-                _block(race.decided, None if check is None else _SLICE)
-                if check is not None:
-                    check()
-        if race.is_lost:
-            return False
-        timeout = race.left
-    else:
-        begin()
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while not future.done():
-        seconds = _next_slice(deadline, _SLICE if check else None)
-        if seconds is not None and seconds <= 0:
-            return False
-        _block(future, seconds)
-        if check is not None:
-            check()
-    return True
+    with contextlib.closing(_looks(future, timeout, check, real=real, begin=begin, longest=_SLICE)) as looks:
+        while True:
+            try:
+                awaited, seconds = next(looks)
+            except StopIteration as stop:
+                return cast("bool", stop.value)
+            _block(awaited, seconds)
 
 
 def _block(future: Future[Any], seconds: float | None) -> None:
-    with suppress(TimeoutError, CancelledError):
+    with contextlib.suppress(TimeoutError, CancelledError):
         future.exception(seconds)
 
 
@@ -86,12 +72,41 @@ async def wait_async(
     """Suspend until the future is done or the time is over; return whether it is done; see `wait`."""
     if future.done():
         return True
+    woken: asyncio.Future[None] | None = None
+    woken_by = None
+    with contextlib.closing(_looks(future, timeout, check, real=real, begin=begin, longest=_SLICE_OF_TASKS)) as looks:
+        while True:
+            try:
+                awaited, seconds = next(looks)
+            except StopIteration as stop:
+                return cast("bool", stop.value)
+            if woken is None or woken_by is not awaited:
+                woken, woken_by = _woken_by(awaited), awaited
+            if seconds is None:
+                await woken  # nobody else has it, so a cancellation of it cancels nothing else
+            else:
+                await asyncio.wait([woken], timeout=seconds)
+
+
+def _looks(
+    future: Future[Any],
+    timeout: float | None,
+    check: Callable[[], object] | None,
+    *,
+    real: bool,
+    begin: Callable[[], object],
+    longest: float,
+) -> Generator[tuple[Future[Any], float | None], None, bool]:
+    """Say what to wait for next, and for how many seconds at most, until it is decided whether the future is done; see `wait`.
+
+    `longest` are the seconds between two checks.
+    """
+    between = longest if check else None
     if timeout is not None and not real and (clock := in_force()) is not None:
         with _Race(future, clock, timeout) as race:
             begin()
-            decided = _woken_by(race.decided)
             while not race.decided.done():
-                await asyncio.wait([decided], timeout=_SLICE_OF_TASKS if check else None)
+                yield race.decided, between
                 if check is not None:
                     check()
         if race.is_lost:
@@ -100,15 +115,11 @@ async def wait_async(
     else:
         begin()
     deadline = None if timeout is None else time.monotonic() + timeout
-    woken = _woken_by(future)
     while not future.done():
-        seconds = _next_slice(deadline, _SLICE_OF_TASKS if check else None)
+        seconds = _next_slice(deadline, between)
         if seconds is not None and seconds <= 0:
             return False
-        if seconds is None:
-            await woken  # nobody else has it, so a cancellation of it cancels nothing else
-        else:
-            await asyncio.wait([woken], timeout=seconds)
+        yield future, seconds
         if check is not None:
             check()
     return True
@@ -167,7 +178,7 @@ def _woken_by(future: Future[Any]) -> asyncio.Future[None]:
             woken.set_result(None)
 
     def wake(_: Future[Any]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: then nobody waits in it any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: then nobody waits in it any more
             loop.call_soon_threadsafe(tell)
 
     future.add_done_callback(wake)

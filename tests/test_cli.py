@@ -19,26 +19,10 @@ from agentflow import Agent, cached_step, list_runs, workflow
 from agentflow._settings import store_at, using_store
 from agentflow.messages import ModelResponse, TextPart, Usage
 from agentflow.testing import ScriptedModel
+from tests.programs.hostile import HOSTILE
 
 ROOT = Path(__file__).parent.parent
 HELP = ROOT / "docs" / "cli.md"
-
-HOSTILE = [
-    "\x1b[31mred",
-    "\x1b]8;;https://evil.example\x1b\\https://bank.example\x1b]8;;\x1b\\",
-    "\x1b]52;c;ZXZpbA==\x07",
-    "\x9b31m",
-    "a\rb",
-    "back\x08space",
-    "\u202eeknod",
-    "\u2066isolated\u2069",
-    "[/]",
-    "[bold red]markup[/bold red]",
-    "[link=https://evil.example]x[/link]",
-    "\x00nul",
-    "\u2028line",
-    "\x7fdel",
-]
 
 FLOWS = """
 from agentflow import Context, cached_step, workflow
@@ -287,12 +271,14 @@ def own(tmp_path: Path) -> Iterator[Path]:
     yield from a_program_was_run_in(tmp_path)
 
 
-def test_a_run_is_resumed_here(own):
+@pytest.mark.parametrize("is_first", [True, False], ids=["before", "after"])
+def test_a_run_is_resumed_here(own, is_first):
     """By the module that defines it, which is named: a name that stands in the store is not imported."""
+    imported = ("--import", "flows")
     run = run_of(own, "fragile")["id"]
 
     without = called(own, "resume", run)
-    done = called(own, "resume", run[:8], "--import", "flows")
+    done = called(own, *(imported * is_first), "resume", run[:8], *(imported * (not is_first)))
 
     assert (without.returncode, "not imported" in without.stderr) == (1, True)
     assert (done.returncode, done.stdout) == (0, f"run {run}: completed\n")

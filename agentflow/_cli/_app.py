@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 from click.shell_completion import get_completion_class
 
-from agentflow._cli._places import store_in
+from agentflow._cli._places import import_modules, store_in
 from agentflow._cli._screen import Screen, saying
 from agentflow._shown import shown
 from agentflow.exceptions import AgentflowError, RunNotFound, StoreError
@@ -51,7 +51,10 @@ class _Program(_Command, click.Group):
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="agentflow-workflows", message="%(version)s")
-def agentflow() -> None:
+@click.option(
+    "--import", "modules", multiple=True, metavar="MODULE", help="Import this module first, whatever the command."
+)
+def agentflow(modules: tuple[str, ...]) -> None:
     """Look at workflow runs, and act on them.
 
     Runs, sessions and events are read from a store, which is a directory: the one that --store names, else AGENTFLOW_STORE, else
@@ -60,6 +63,7 @@ def agentflow() -> None:
     Exit codes: 0 done; 1 refused, with the reason; 2 the command line is wrong; 3 there is no such run; 4 the store cannot be used;
     and where a command waits for a run: 10 it failed, 11 it was cancelled, 12 it was interrupted; 130 Ctrl-C.
     """
+    import_modules(modules)
 
 
 def command(function: Callable[..., object]) -> Any:

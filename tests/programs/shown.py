@@ -7,32 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 
+from hostile import HOSTILE
+
 from agentflow import Agent, Context, RetryPolicy, cached_step, configure, print_run, tool, workflow
 from agentflow.messages import ModelResponse, TextPart, ToolCall, Usage
 from agentflow.testing import ScriptedModel
 
 configure(store="memory:")
-
-HOSTILE = [
-    "\x1b[31mred",
-    "\x1b]8;;https://evil.example\x1b\\https://bank.example\x1b]8;;\x1b\\",
-    "\x1b]52;c;ZXZpbA==\x07",
-    "\x9b31m",
-    "a\rb",
-    "back\x08space",
-    "\u202eeknod",
-    "\u2066isolated\u2069",
-    "[/]",
-    "[bold red]markup[/bold red]",
-    "[link=https://evil.example]x[/link]",
-    "\x00nul",
-    "\u2028line",
-    "\x7fdel",
-    "&#27;[31mentity",
-    "&#x202e;reordered",
-    "<b>html</b>",
-    "<https://auto.example>",
-]
 
 TEXT = ["# Ca", "ts\n\nThey **sleep** a", " lot, see [a page](https://x.example).\n\n", "* one\n* two\n\nEnd."]
 

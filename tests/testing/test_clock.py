@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agentflow import Agent, Budget, Context, RetryPolicy, Step, cached_step, list_runs, tool, workflow
+from agentflow import Agent, Budget, Context, RetryPolicy, Run, Step, cached_step, list_runs, tool, workflow
 from agentflow.events import RunStarted, StepRetried
 from agentflow.exceptions import BudgetExceeded, StepTimeout, UsageError
 from agentflow.messages import ToolCall
@@ -338,86 +338,88 @@ def test_who_still_waits_when_the_block_ends_goes_on_by_the_real_clock(step: Ste
             run.result(timeout=10)
 
 
+class Held:
+    """A step that waits in its body until it is let go, and a run of it in the background.
+
+    Args:
+        step: The step, which has these options.
+    """
+
+    def __init__(self, step: Step[Any, Any]) -> None:
+        self._step = step
+        self._begun, self._go_on = threading.Event(), threading.Event()
+
+    @contextlib.contextmanager
+    def in_force(self) -> Iterator[None]:
+        with replace_step(self._step, self._wait if self._step.name == plain.name else self._await_it):
+            try:
+                yield
+            finally:
+                self.let_go()
+
+    def _wait(self, n: int) -> list[int]:
+        self._begun.set()
+        assert self._go_on.wait(10)
+        return [n]
+
+    async def _await_it(self, n: int) -> list[int]:
+        return await asyncio.to_thread(self._wait, n)
+
+    def started(self) -> Run:
+        """Return a run that has come to the step."""
+
+        @workflow(name="held")
+        async def held(n: int) -> list[int]:
+            return await self._step.acall(n)
+
+        run = held.start(1)
+        assert self._begun.wait(10)
+        return run
+
+    def let_go(self) -> None:
+        self._go_on.set()
+
+
 @pytest.mark.parametrize("step", [plain, awaited], ids=lambda step: step.fn.__name__)
 def test_the_end_of_the_block_is_no_timeout(step: Step[Any, Any]):
     """What has not taken too long by then goes on and succeeds."""
-    begun, go_on = threading.Event(), threading.Event()
+    held = Held(step)
 
-    def wait(n: int) -> list[int]:
-        begun.set()
-        assert go_on.wait(10)
-        return [n]
-
-    async def await_it(n: int) -> list[int]:
-        return await asyncio.to_thread(wait, n)
-
-    @workflow(name="goes on")
-    async def goes_on(n: int) -> list[int]:
-        return await step.acall(n)
-
-    with replace_step(step, wait if step is plain else await_it):
+    with held.in_force():
         with VirtualClock() as clock:
-            run = goes_on.start(1)
-            assert begun.wait(10)
+            run = held.started()
             clock.advance(59)
-        go_on.set()
+        held.let_go()
+
         assert run.result(timeout=10) == [1]
 
 
 @pytest.mark.parametrize("step", [plain, awaited], ids=lambda step: step.fn.__name__)
 def test_what_was_left_by_a_clock_is_left_after_it(step: Step[Any, Any]):
     """However far ahead it was: what it was moved by before is not waited for."""
-    begun, go_on = threading.Event(), threading.Event()
-    short = step.with_options(timeout=0.3, retry=RetryPolicy(attempts=1))
+    held = Held(step.with_options(timeout=0.3, retry=RetryPolicy(attempts=1)))
 
-    def wait(n: int) -> list[int]:
-        begun.set()
-        go_on.wait(10)
-        return [n]
-
-    async def await_it(n: int) -> list[int]:
-        return await asyncio.to_thread(wait, n)
-
-    @workflow(name="left ahead")
-    async def left_ahead(n: int) -> list[int]:
-        return await short.acall(n)
-
-    with replace_step(step, wait if step is plain else await_it):
+    with held.in_force():
         with VirtualClock() as clock:
             clock.advance(HOUR)
-            run = left_ahead.start(1)
-            assert begun.wait(10)
-        try:
-            with pytest.raises(Exception, match="longer than 0.3 s"):
-                run.result(timeout=5)
-        finally:
-            go_on.set()
+            run = held.started()
+
+        with pytest.raises(Exception, match="longer than 0.3 s"):
+            run.result(timeout=5)
 
 
 @pytest.mark.parametrize("step", [plain, awaited], ids=lambda step: step.fn.__name__)
 def test_a_clock_behind_a_clock_times_nothing_out(step: Step[Any, Any]):
     """That the outer one is further on is no time that passed."""
-    begun, go_on = threading.Event(), threading.Event()
+    held = Held(step)
 
-    def wait(n: int) -> list[int]:
-        begun.set()
-        assert go_on.wait(10)
-        return [n]
-
-    async def await_it(n: int) -> list[int]:
-        return await asyncio.to_thread(wait, n)
-
-    @workflow(name="left behind")
-    async def left_behind(n: int) -> list[int]:
-        return await step.acall(n)
-
-    with replace_step(step, wait if step is plain else await_it), VirtualClock() as outer:
+    with held.in_force(), VirtualClock() as outer:
         outer.advance(HOUR)
         with VirtualClock() as inner:
-            run = left_behind.start(1)
-            assert begun.wait(10)
+            run = held.started()
             inner.advance(3)
-        go_on.set()
+        held.let_go()
+
         assert run.result(timeout=10) == [1]
 
 
